@@ -1,0 +1,188 @@
+"""A station in one trace: what the host calls on its audio path.
+
+``pre``, ``post`` and ``process`` do no I/O, take no lock, log nothing and never raise for anything
+that monitoring does. What they refuse they count; the exporter thread tells about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter_ns
+
+from exporter.knobs import KnobValues
+from exporter.model import MAX_BLOCK_SECONDS, SAMPLE_BYTES, Clock
+from exporter.tap import (
+    HOLD,
+    RESUME,
+    UNTIMED,
+    Block,
+    RefusedBlockError,
+    TapQueue,
+    plain_bytes,
+)
+
+Heard = tuple[int, int, int]
+"""What ``pre`` returns for ``post(since=)``: first and last sample count, time (ns)."""
+
+Chain = Callable[[bytes, KnobValues], Block]
+REFUSED: Heard = (0, -1, 0)
+"""The token of a block that PRE refused: no POST fits before its first sample."""
+
+
+class ScheduledChange:
+    """New knob values that count from a sample of PRE; kept sorted by the resolver."""
+
+    __slots__ = ("bucket_ns", "values")
+
+    def __init__(self, bucket_ns: int, values: KnobValues) -> None:
+        self.bucket_ns = bucket_ns
+        self.values = values
+
+
+class Station:
+    """The taps of one station in one trace.
+
+    Attributes:
+        key: The station.
+        rate: Sampling rate in Hz.
+        knobs: The values in force now; replaced as a whole, never changed.
+        scheduled: Changes that wait for their bucket, oldest first; replaced as a whole.
+        origin_ns: Wall time of sample 0 of PRE, once the exporter thread knows it.
+        pre_tap: Queue of what arrived.
+        post_tap: Queue of what the station made of it.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_max_bytes",
+        "_told",
+        "key",
+        "knobs",
+        "origin_ns",
+        "post_tap",
+        "pre_tap",
+        "rate",
+        "scheduled",
+    )
+
+    def __init__(self, key: str, rate: int, knobs: KnobValues, clock: Clock) -> None:
+        self.key = key
+        self.rate = rate
+        self.knobs = knobs
+        self.scheduled: tuple[ScheduledChange, ...] = ()
+        self.origin_ns: int | None = None
+        self.pre_tap = TapQueue()
+        self.post_tap = TapQueue()
+        self._told: KnobValues | None = None
+        self._clock = clock
+        self._max_bytes = MAX_BLOCK_SECONDS * rate * SAMPLE_BYTES
+
+    def pre(self, block: Block) -> Heard:
+        """Hear a block as it arrived.
+
+        Args:
+            block: Mono samples, signed 16 bit little endian; up to 5 s.
+
+        Returns:
+            A token for ``post(since=)``.
+        """
+        tap = self.pre_tap
+        try:
+            pcm = block if type(block) is bytes else plain_bytes(block)
+            size = len(pcm)
+            if size & 1 or size > self._max_bytes:
+                raise RefusedBlockError("odd_bytes" if size & 1 else "bad_length")
+            if self.knobs is not self._told:
+                self._tell()
+            start = tap.end
+            tap.end = end = start + (size >> 1)
+            tap.append((self._clock(), end, pcm, UNTIMED))
+            return (start, end, perf_counter_ns())
+        except RefusedBlockError as error:
+            tap.reject(str(error))
+        except Exception:
+            tap.reject("bad_dtype")
+        return REFUSED
+
+    def post(self, block: Block, *, since: Heard | None = None) -> None:
+        """Hear a block as the station made it.
+
+        Args:
+            block: Mono samples as at PRE; not longer than the block it was made from.
+            since: What ``pre`` returned for that block; without it, the samples are counted on.
+        """
+        tap = self.post_tap
+        try:
+            elapsed = UNTIMED if since is None else perf_counter_ns() - since[2]
+            pcm = block if type(block) is bytes else plain_bytes(block)
+            size = len(pcm)
+            if size & 1 or size > self._max_bytes:
+                raise RefusedBlockError("odd_bytes" if size & 1 else "bad_length")
+            start, limit = (tap.end, self.pre_tap.end) if since is None else since[:2]
+            end = start + (size >> 1)
+            if end > limit:
+                raise RefusedBlockError("unpaired" if limit < 0 else "longer_than_pre")
+            tap.end = end
+            tap.append((self._clock(), end, pcm, elapsed))
+        except RefusedBlockError as error:
+            tap.reject(str(error))
+        except Exception:
+            tap.reject("bad_dtype")
+
+    def process(self, block: bytes, chain: Chain) -> Block:
+        """Hear PRE, run ``chain(block, knobs)``, hear POST and its latency.
+
+        Exceptions of the chain pass through unchanged; POST of that block is then a gap.
+
+        Returns:
+            What the chain returned.
+        """
+        if self.scheduled:
+            return self._process_in_parts(block, chain)
+        heard = self.pre(block)
+        made = chain(block, self.knobs)
+        self.post(made, since=heard)
+        return made
+
+    def hold(self) -> None:
+        """Say that nothing is due until ``resume()`` or the next block: hold, mute, DTX."""
+        self.pre_tap.append((self._clock(), self.pre_tap.end, HOLD, UNTIMED))
+
+    def resume(self) -> None:
+        """Say that audio is due again."""
+        self.pre_tap.append((self._clock(), self.pre_tap.end, RESUME, UNTIMED))
+
+    def _tell(self) -> None:
+        """Put the knob values into the stream, at the sample from which they count."""
+        self._told = values = self.knobs
+        self.pre_tap.append((self._clock(), self.pre_tap.end, values, UNTIMED))
+
+    def _process_in_parts(self, block: bytes, chain: Chain) -> Block:
+        """Split the block where scheduled knob values begin to count."""
+        parts: list[bytes] = []
+        rest = block if type(block) is bytes else bytes(block)
+        while self.scheduled:
+            change = self.scheduled[0]
+            size = max(0, self._samples_until(change.bucket_ns)) * SAMPLE_BYTES
+            if size >= len(rest):
+                break
+            if size:
+                parts.append(bytes(self._process_part(rest[:size], chain)))
+                rest = rest[size:]
+            self.scheduled = self.scheduled[1:]
+            self.knobs = change.values
+        parts.append(bytes(self._process_part(rest, chain)))
+        return b"".join(parts)
+
+    def _process_part(self, block: bytes, chain: Chain) -> Block:
+        heard = self.pre(block)
+        made = chain(block, self.knobs)
+        self.post(made, since=heard)
+        return made
+
+    def _samples_until(self, bucket_ns: int) -> int:
+        """Count the samples of PRE from now to the start of a bucket."""
+        if self.origin_ns is None:
+            return -((self._clock() - bucket_ns) * self.rate // 1_000_000_000)
+        first = -((self.origin_ns - bucket_ns) * self.rate // 1_000_000_000)
+        return first - self.pre_tap.end

@@ -1,0 +1,387 @@
+"""The timeline: from sample counts and arrival times to positions on the wall clock.
+
+Positions are absolute sample indices since the epoch at the tap's rate, so that bucket and offset
+are one division away. Sample counts are the truth; arrival times only tell when a stream stood
+still. Lags are in samples.
+
+``Stream`` places a tap that has a clock of its own. ``Follower`` places POST of a ``process``
+station, whose sample n stands at PRE's sample n.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from exporter.knobs import KnobValues
+from exporter.model import MAX_BLOCK_SECONDS, SAMPLE_BYTES, Cause
+from exporter.tap import HOLD, RESUME, UNTIMED, Item
+
+NS = 1_000_000_000
+TOLERANCE_S = 0.1
+PATIENCE_NS = 2 * NS
+STALL_FINAL_S = 60
+
+
+@dataclass(slots=True)
+class Placed:
+    """Audio at its position; ``held`` when live gauges have seen it before it was placed."""
+
+    position: int
+    pcm: bytes
+    elapsed_ns: int = UNTIMED
+    held: bool = False
+
+
+@dataclass(slots=True)
+class Missing:
+    """Samples that were due and are not there; ``shared`` when POST misses them as well."""
+
+    position: int
+    samples: int
+    cause: Cause
+    shared: bool = True
+
+
+@dataclass(slots=True)
+class KnobsTurned:
+    """Knob values that count from a position."""
+
+    position: int
+    values: KnobValues
+
+
+Event = Placed | Missing | KnobsTurned
+
+
+def to_position(ns: int, rate: int) -> int:
+    """Return the sample index, since the epoch, that is nearest to a time."""
+    return (ns * rate + NS // 2) // NS
+
+
+def to_ns(position: int, rate: int) -> int:
+    """Return the time of a sample index."""
+    return position * NS // rate
+
+
+@dataclass(slots=True)
+class _Held:
+    arrived: int
+    end: int
+    payload: bytes | KnobValues
+    elapsed_ns: int
+
+
+@dataclass(slots=True)
+class Stream:
+    """Places one live stream by its sample count.
+
+    Attributes:
+        rate: Sampling rate in Hz.
+        offset_ns: Wall clock minus monotonic clock.
+        frontier: Everything before this position is placed or missing; None before the first block.
+        origins: Where a count stands: (first count, position minus count), oldest first.
+        placed_count: Samples of the tap's count that are placed or dropped.
+        too_late: Samples dropped because their gap was final.
+        on_hold: Whether the host said that nothing is due.
+        fresh: Blocks held since they were last asked for, for the live gauges.
+    """
+
+    rate: int
+    offset_ns: int
+    frontier: int | None = None
+    origins: deque[tuple[int, int]] = field(default_factory=deque)
+    placed_count: int = 0
+    too_late: int = 0
+    on_hold: bool = False
+    fresh: list[bytes] = field(default_factory=list)
+    _origin: int = 0
+    _base: int = 0
+    _held: list[_Held] = field(default_factory=list)
+    _lowest: int = 0
+    _lowest_at: int = 0
+    _last_arrival: int = 0
+
+    def feed(self, items: list[Item], *, full: bool) -> list[Event]:
+        """Place what a tap was handed, in order; ``full`` when its queue had overflowed."""
+        events: list[Event] = []
+        for arrived, end, payload, elapsed in items:
+            if isinstance(payload, str):
+                self._mark(payload, events)
+            elif isinstance(payload, KnobValues) and self.frontier is None:
+                events.append(KnobsTurned(-1, payload))
+            else:
+                block = _Held(arrived, end, payload, elapsed)
+                if self.frontier is None:
+                    self._anchor(block)
+                self._take(block, events, full=full)
+        return events
+
+    def settle(self, now: int) -> list[Event]:
+        """Decide what time has decided: held blocks after 2 s, a stall after 60 s, a hold."""
+        events: list[Event] = []
+        while self._held and now - self._lowest_at >= PATIENCE_NS:
+            self._insert_gap(events)
+        if self.frontier is not None and not self._held:
+            self._advance_idle(now, events)
+        return events
+
+    def finish(self, now: int | None) -> list[Event]:
+        """Place what is held; with ``now``, what is due until then is missing."""
+        events: list[Event] = []
+        while self._held:
+            self._insert_gap(events)
+        if self.frontier is not None and now is not None:
+            due = self._position(now) - self._base
+            if due - self.frontier > TOLERANCE_S * self.rate:
+                cause = Cause.HOLD if self.on_hold else Cause.NOT_RECEIVED
+                self._miss(due - self.frontier, cause, events)
+        return events
+
+    @property
+    def held_samples(self) -> int:
+        """Samples that wait for their place."""
+        return sum(
+            len(h.payload) // SAMPLE_BYTES for h in self._held if isinstance(h.payload, bytes)
+        )
+
+    @property
+    def origin_ns(self) -> int | None:
+        """Wall time of sample 0 of the count, as things stand."""
+        return None if self.frontier is None else to_ns(self._origin, self.rate)
+
+    def _position(self, mono: int) -> int:
+        return to_position(mono + self.offset_ns, self.rate)
+
+    def _anchor(self, block: _Held) -> None:
+        """Let the first block end at its arrival."""
+        self._set_origin(self._position(block.arrived) - block.end, block.end - _samples(block))
+        self.frontier = self._origin + block.end - _samples(block)
+        self.placed_count = block.end - _samples(block)
+
+    def _set_origin(self, origin: int, count: int) -> None:
+        self._origin = origin
+        self.origins.append((count, origin))
+
+    def _mark(self, mark: str, events: list[Event]) -> None:
+        if mark == HOLD and self.frontier is not None:
+            while self._held:
+                self._insert_gap(events)
+            self.on_hold = True
+        elif mark == RESUME and self.on_hold:
+            # What is due again begins with the next block, whose arrival says where it stands.
+            self.on_hold = True
+
+    def _take(self, block: _Held, events: list[Event], *, full: bool) -> None:
+        if self.on_hold and isinstance(block.payload, bytes):
+            self._end_hold(block, events)
+        lag = self._position(block.arrived) - (self._origin + block.end)
+        is_audio = isinstance(block.payload, bytes)
+        if is_audio and lag > self._base + TOLERANCE_S * self.rate:
+            self._hold(block, lag)
+            return
+        if not is_audio and self._held:
+            self._held.append(block)
+            return
+        if is_audio:
+            self._base = min(self._base, lag)
+            self._last_arrival = block.arrived
+        was_held, self._held = self._held, []
+        for earlier in was_held:
+            self._place(earlier, events, full=full, held=True)
+        self._place(block, events, full=full, held=False)
+
+    def _hold(self, block: _Held, lag: int) -> None:
+        if not self._held or lag < self._lowest:
+            self._lowest, self._lowest_at = lag, block.arrived
+        self._held.append(block)
+        if isinstance(block.payload, bytes):
+            self.fresh.append(block.payload)
+
+    def _place(self, block: _Held, events: list[Event], *, full: bool, held: bool) -> None:
+        start = block.end - _samples(block)
+        if start > self.placed_count:
+            cause = Cause.OVERRUN if full else Cause.NOT_RECEIVED
+            self._skip(start, cause, events)
+        position = self._origin + start
+        if isinstance(block.payload, KnobValues):
+            events.append(KnobsTurned(position, block.payload))
+            return
+        self.placed_count = block.end
+        pcm, position = self._after_frontier(block.payload, position)
+        if pcm:
+            self.frontier = position + len(pcm) // SAMPLE_BYTES
+            events.append(Placed(position, pcm, block.elapsed_ns, held))
+
+    def _skip(self, start: int, cause: Cause, events: list[Event]) -> None:
+        """Pass over samples that the queue lost; POST may well have them."""
+        first = max(self._origin + self.placed_count, self.frontier or 0)
+        missing = self._origin + start - first
+        if missing > 0:
+            events.append(Missing(first, missing, cause, shared=False))
+            self.frontier = first + missing
+        self.placed_count = start
+
+    def _after_frontier(self, pcm: bytes, position: int) -> tuple[bytes, int]:
+        """Cut off what would fill a gap that is final."""
+        late = min((self.frontier or 0) - position, len(pcm) // SAMPLE_BYTES)
+        if late <= 0:
+            return pcm, position
+        self.too_late += late
+        return pcm[late * SAMPLE_BYTES :], position + late
+
+    def _insert_gap(self, events: list[Event]) -> None:
+        """Put the time that the stream stood still before the first held block."""
+        held, self._held = self._held, []
+        first = held[0]
+        gap = self._lowest - self._base
+        silent = self._position(first.arrived) - self._position(self._last_arrival)
+        cause = Cause.NOT_RECEIVED if 2 * (silent - _samples(first)) >= gap else Cause.SLOW
+        count = first.end - _samples(first)
+        if count > self.placed_count:
+            self._skip(count, Cause.OVERRUN, events)
+        self._set_origin(self._origin + gap, count)
+        self._miss(self._origin + count - (self.frontier or 0), cause, events)
+        for block in held:
+            self._take(block, events, full=False)
+            _was_held(events)
+
+    def _miss(self, samples: int, cause: Cause, events: list[Event]) -> None:
+        if samples > 0 and self.frontier is not None:
+            events.append(Missing(self.frontier, samples, cause))
+            self.frontier += samples
+
+    def _end_hold(self, block: _Held, events: list[Event]) -> None:
+        self.on_hold = False
+        start = block.end - _samples(block)
+        due = self._position(block.arrived) - self._base - _samples(block)
+        gap = due - (self.frontier or 0)
+        if gap > 0:
+            self._set_origin(due - start, start)
+            self._miss(gap, Cause.HOLD, events)
+
+    def _advance_idle(self, now: int, events: list[Event]) -> None:
+        """Give up on a stall after 60 s, and follow a hold; leave room for a block on its way."""
+        idle = self._position(now) - self._base - (self.frontier or 0)
+        margin = (MAX_BLOCK_SECONDS + 1) * self.rate
+        patience = margin if self.on_hold else STALL_FINAL_S * self.rate
+        if idle > patience:
+            cause = Cause.HOLD if self.on_hold else Cause.NOT_RECEIVED
+            self._miss(idle - margin, cause, events)
+
+
+def _was_held(events: list[Event]) -> None:
+    last = events[-1] if events else None
+    if isinstance(last, Placed):
+        last.held = True
+
+
+def _samples(block: _Held) -> int:
+    return len(block.payload) // SAMPLE_BYTES if isinstance(block.payload, bytes) else 0
+
+
+@dataclass(slots=True)
+class Follower:
+    """Places POST of a ``process`` station on PRE's timeline.
+
+    Attributes:
+        leader: PRE.
+        frontier: Everything before this position is placed or missing; None before PRE's anchor.
+        too_late: Samples dropped because their gap was final.
+    """
+
+    leader: Stream
+    frontier: int | None = None
+    too_late: int = 0
+    _pending: deque[Item] = field(default_factory=deque)
+    _progress: deque[tuple[int, int]] = field(default_factory=deque)
+    _count: int = 0
+
+    def feed(self, items: list[Item], leader_events: list[Event], *, full: bool) -> list[Event]:
+        """Place what a tap was handed, as far as PRE has its place."""
+        events: list[Event] = []
+        self._pending.extend(items)
+        if self.frontier is None:
+            if self.leader.frontier is None:
+                return events
+            first_count, origin = self.leader.origins[0]
+            self.frontier = origin + first_count
+        shared = [e for e in leader_events if isinstance(e, Missing) and e.shared]
+        for gap in shared:
+            self._place_until(gap.position, events, full=full)
+            self._miss_until(gap.position, Cause.NOT_RECEIVED, events)
+            self._miss_until(gap.position + gap.samples, gap.cause, events)
+        self._place_until(None, events, full=full)
+        return events
+
+    def settle(self, now: int) -> list[Event]:
+        """Give up on what PRE had 2 s ago."""
+        events: list[Event] = []
+        if self.frontier is None or self.leader.frontier is None:
+            return events
+        self._progress.append((now, self.leader.frontier))
+        while self._progress and now - self._progress[0][0] >= PATIENCE_NS:
+            self._miss_until(self._progress.popleft()[1], Cause.NOT_RECEIVED, events)
+        return events
+
+    def finish(self) -> list[Event]:
+        """Give up on all that PRE has."""
+        events: list[Event] = []
+        if self.leader.frontier is not None and self.frontier is not None:
+            self._miss_until(self.leader.frontier, Cause.NOT_RECEIVED, events)
+        self._pending.clear()
+        return events
+
+    @property
+    def held_samples(self) -> int:
+        """Samples that wait for their place."""
+        return sum(len(i[2]) // SAMPLE_BYTES for i in self._pending if isinstance(i[2], bytes))
+
+    def _place_until(self, position: int | None, events: list[Event], *, full: bool) -> None:
+        while self._pending:
+            _, end, pcm, elapsed = self._pending[0]
+            samples = len(pcm) // SAMPLE_BYTES
+            start = end - samples
+            if end > self.leader.placed_count or not isinstance(pcm, bytes):
+                return
+            if position is not None and self._origin_of(start) + start >= position:
+                return
+            self._pending.popleft()
+            if full and start > self._count:
+                self._miss_until(self._origin_of(start) + start, Cause.OVERRUN, events)
+            self._count = end
+            self._place(pcm, start, elapsed, events)
+
+    def _place(self, pcm: bytes, start: int, elapsed: int, events: list[Event]) -> None:
+        """Place a block; in parts when PRE's timeline moved inside it."""
+        while pcm:
+            origin, samples = self._origin_of(start), len(pcm) // SAMPLE_BYTES
+            room = min(samples, self._next_origin(start) - start)
+            self._lay(pcm[: room * SAMPLE_BYTES], origin + start, elapsed, events)
+            pcm, start, elapsed = pcm[room * SAMPLE_BYTES :], start + room, UNTIMED
+
+    def _lay(self, pcm: bytes, position: int, elapsed: int, events: list[Event]) -> None:
+        self._miss_until(position, Cause.NOT_RECEIVED, events)
+        frontier = self.frontier or 0
+        late = min(frontier - position, len(pcm) // SAMPLE_BYTES)
+        if late > 0:
+            self.too_late += late
+            pcm, position = pcm[late * SAMPLE_BYTES :], position + late
+        if pcm:
+            events.append(Placed(position, pcm, elapsed))
+            self.frontier = position + len(pcm) // SAMPLE_BYTES
+
+    def _miss_until(self, position: int, cause: Cause, events: list[Event]) -> None:
+        if self.frontier is not None and position > self.frontier:
+            events.append(Missing(self.frontier, position - self.frontier, cause))
+            self.frontier = position
+
+    def _origin_of(self, count: int) -> int:
+        origins = self.leader.origins
+        while len(origins) > 1 and origins[1][0] <= min(count, self._count):
+            origins.popleft()
+        return next(origin for first, origin in reversed(origins) if first <= count)
+
+    def _next_origin(self, count: int) -> int:
+        later = (first for first, _ in self.leader.origins if first > count)
+        return next(later, 1 << 62)
