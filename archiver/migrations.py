@@ -1,0 +1,164 @@
+"""Database, roles and schema: made once, moved forward by numbered files, never backward."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from exporter.errors import MonitoringError
+
+OWNER = "monitoring_owner"
+WRITER = "monitoring_writer"
+READER = "monitoring_reader"
+RETENTION = "monitoring_retention"
+
+_ROLES = (
+    f"CREATE ROLE {OWNER} NOLOGIN",
+    f"CREATE ROLE {WRITER} LOGIN",
+    f"CREATE ROLE {READER} LOGIN",
+    f"CREATE ROLE {RETENTION} LOGIN",
+)
+_VIEWS = (
+    "archived_calls, v_tap_buckets, v_metrics, v_segments, v_gaps, v_knob_snapshots, v_knob_events"
+)
+# What each role may do; the writer neither deletes nor defines, the reader sees views alone.
+_GRANTS = f"""
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+GRANT USAGE ON SCHEMA public TO {WRITER}, {READER}, {RETENTION};
+GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {WRITER};
+REVOKE INSERT, UPDATE ON schema_migrations FROM {WRITER};
+GRANT EXECUTE ON FUNCTION ensure_partitions TO {WRITER};
+GRANT SELECT ON {_VIEWS} TO {READER};
+GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA public TO {RETENTION};
+ALTER ROLE {READER} SET statement_timeout = '10s';
+"""  # noqa: S608 - constants of this module
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('monitoring_v2.migrations'))"
+
+
+class MigrationError(MonitoringError):
+    """The database cannot be brought to this version; the message says why and what to do."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was done, and what an administrator still has to do.
+
+    Attributes:
+        applied: Names of the migrations that were run.
+        version: Number of the newest one.
+        to_run: Statements that this login may not run.
+    """
+
+    applied: list[str] = field(default_factory=list)
+    version: int = 0
+    to_run: list[str] = field(default_factory=list)
+
+
+def create_database(conninfo: str) -> bool:
+    """Create the database that ``conninfo`` names; False when it is there already.
+
+    Raises:
+        psycopg.OperationalError: The server cannot be reached.
+    """
+    try:
+        psycopg.connect(conninfo, connect_timeout=5).close()
+    except psycopg.OperationalError as error:
+        if "does not exist" not in str(error):
+            raise
+    else:
+        return False
+    name = conninfo_to_dict(conninfo).get("dbname") or "monitoring_v2"
+    admin = make_conninfo(conninfo, dbname="postgres")
+    with psycopg.connect(admin, autocommit=True, connect_timeout=5) as connection:
+        create = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0")
+        connection.execute(create.format(sql.Identifier(str(name))))
+    return True
+
+
+def migrate(conninfo: str) -> Report:
+    """Make roles where that is allowed, run the migrations that are missing, grant rights.
+
+    Raises:
+        MigrationError: An applied migration differs from ours, or the database is newer.
+    """
+    report = Report()
+    with psycopg.connect(conninfo, connect_timeout=5) as connection:
+        connection.execute(_LOCK)
+        _make_roles(connection, report)
+        _run_missing(connection, report)
+        _grant(connection, report)
+    return report
+
+
+def version(conninfo: str) -> int:
+    """Return the number of the newest migration in a database, 0 when there is none."""
+    with psycopg.connect(conninfo, connect_timeout=5) as connection:
+        row = connection.execute("SELECT to_regclass('public.schema_migrations')").fetchone()
+        if row is None or row[0] is None:
+            return 0
+        newest = connection.execute("SELECT max(number) FROM schema_migrations").fetchone()
+        return int(newest[0] or 0) if newest else 0
+
+
+def shipped() -> list[tuple[int, str, str]]:
+    """Return number, name and text of every migration that comes with this version."""
+    found = [path for path in files("sql").iterdir() if path.name.endswith(".sql")]
+    ordered = sorted(found, key=lambda path: path.name)
+    return [(int(path.name[:3]), path.name, path.read_text(encoding="utf-8")) for path in ordered]
+
+
+def _make_roles(connection: psycopg.Connection, report: Report) -> None:
+    for statement in _ROLES:
+        name = statement.split()[2]
+        known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone()
+        if known is None:
+            _try(connection, statement, report)
+
+
+def _run_missing(connection: psycopg.Connection, report: Report) -> None:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations (number integer PRIMARY KEY, name text "
+        "NOT NULL, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    done: dict[int, str] = dict(
+        connection.execute("SELECT number, sha256 FROM schema_migrations").fetchall()
+    )
+    ours = shipped()
+    if done and max(done) > ours[-1][0]:
+        raise MigrationError(
+            f"the database is at migration {max(done)}, this version knows {ours[-1][0]}; "
+            "install the newer version"
+        )
+    for number, name, text in ours:
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if number not in done:
+            connection.execute(text.encode())
+            connection.execute(
+                "INSERT INTO schema_migrations (number, name, sha256) VALUES (%s, %s, %s)",
+                [number, name, digest],
+            )
+            report.applied.append(name)
+        elif done[number] != digest:
+            raise MigrationError(f"{name} was applied with other content; restore the original")
+        report.version = number
+
+
+def _grant(connection: psycopg.Connection, report: Report) -> None:
+    for statement in filter(None, map(str.strip, _GRANTS.split(";"))):
+        _try(connection, statement, report)
+
+
+def _try(connection: psycopg.Connection, statement: str, report: Report) -> None:
+    """Run a statement, or note it for somebody with more rights."""
+    try:
+        with connection.transaction():
+            connection.execute(statement.encode())
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedObject):
+        report.to_run.append(statement + ";")
+    except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+        return  # roles are of all databases: another migration has just made it

@@ -1,0 +1,1 @@
+"""Grafana dashboards as code; the generated dashboards live in this folder too."""
