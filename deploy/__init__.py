@@ -1,0 +1,1 @@
+"""What stands around the library: the `monitoring` command, demo and embedded PostgreSQL."""

@@ -1,0 +1,232 @@
+"""The demo: calls through two stations on this machine, with everything real around them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.table import Table
+
+from archiver import Archiver
+from archiver.migrations import create_database, migrate
+from archiver.queries import TapSummary, summarise
+from deploy.config import postgres_bin_dir
+from deploy.postgres import EmbeddedPostgres
+from deploy.replay import read_recording
+from deploy.speech import demo_speech
+from exporter import Monitor, Station, Trace
+from exporter.config import Settings
+from exporter.processing import IMPLEMENTS, ReferenceChain
+
+_log = logging.getLogger(__name__)
+
+BLOCK_S = 0.02
+TURN_AFTER_S = 8.0
+TURNED = ("pcm.input_gain_db", 12.0)
+STATIONS = ("St_3_3333", "St_3_4444")
+FLUSH_S = 30.0
+
+
+@dataclass(slots=True)
+class Line:
+    """One direction of a call: a station, its chain, and speech that goes round."""
+
+    station: Station
+    chain: ReferenceChain
+    pcm: bytes
+    block_bytes: int
+    position: int = 0
+
+    def play(self) -> None:
+        """Pass the next 20 ms through the station."""
+        block = self.pcm[self.position : self.position + self.block_bytes]
+        self.position = (self.position + self.block_bytes) % (len(self.pcm) - self.block_bytes)
+        self.station.process(block, self.chain)
+
+
+def run_demo(
+    settings: Settings,
+    *,
+    duration_s: float | None,
+    calls: int,
+    data: Path | None,
+    speech: tuple[Path, ...] = (),
+) -> int:
+    """Run calls until the time is over or somebody presses Ctrl-C; return the exit code.
+
+    Args:
+        settings: Ports and limits; database and paths are the demo's own.
+        duration_s: How long; None for as long as nobody stops it.
+        calls: How many at the same time.
+        data: Folder for database, audio and spool that is kept; None for one that is removed.
+        speech: One or two recordings; the demo's own unless given.
+    """
+    console = Console()
+    with ExitStack() as stack:
+        folder = data or Path(tempfile.mkdtemp(prefix="monitoring-demo-"))
+        if data is None:
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        console.print("starting PostgreSQL ...", style="dim")
+        kept = folder / "postgres" if data else None
+        server = stack.enter_context(
+            EmbeddedPostgres(kept, bin_dir=postgres_bin_dir(), fsync=data is not None)
+        )
+        own = _own_settings(settings, server.conninfo(), folder)
+        create_database(own.db)
+        migrate(own.db)
+        archive = Archiver(own)
+        monitor = stack.enter_context(Monitor(own, archive=archive))
+        traces, lines = _start_calls(monitor, calls, speech or demo_speech())
+        _announce(console, monitor, own, server.version, folder)
+        with _stop_signals() as stopped:
+            _play(monitor, traces, lines, duration_s, stopped)
+        for trace in traces:
+            trace.end()
+        console.print("archiving what was heard ...", style="dim")
+        is_archived = monitor.flush(FLUSH_S)
+        _summarise(console, own, traces, archive)
+        return 0 if is_archived else 1
+
+
+def _own_settings(settings: Settings, conninfo: str, folder: Path) -> Settings:
+    ports = settings.metrics_ports
+    return replace(
+        settings,
+        enabled=True,
+        db=conninfo,
+        audio_path=folder / "audio",
+        spool_path=folder / "spool",
+        targets_path=folder,
+        metrics_ports=tuple(range(ports[0], ports[0] + 16)) if len(ports) == 1 else ports,
+    )
+
+
+def _start_calls(
+    monitor: Monitor, calls: int, speech: tuple[Path, ...]
+) -> tuple[list[Trace], list[Line]]:
+    recordings = [read_recording(path) for path in (speech[0], speech[-1])]
+    traces: list[Trace] = []
+    lines: list[Line] = []
+    for number in range(calls):
+        trace = monitor.start_trace(
+            "3333",
+            "4444",
+            attributes={"lang": "en-fr", "demo": True},
+            trace_id=None if calls == 1 else f"demo_{time.time_ns() // 1_000_000}_{number + 1}",
+        )
+        traces.append(trace)
+        for key, (samples, rate) in zip(STATIONS, recordings, strict=True):
+            station = trace.station(key, rate=rate, implements=sorted(IMPLEMENTS))
+            pcm = samples.astype("<i2").tobytes()
+            size = round(BLOCK_S * rate) * 2
+            # Calls do not speak in chorus.
+            offset = number * 7_919 * 2 % (len(pcm) - size) // 2 * 2
+            lines.append(Line(station, ReferenceChain(rate), pcm, size, offset))
+    return traces, lines
+
+
+def _play(
+    monitor: Monitor,
+    traces: list[Trace],
+    lines: list[Line],
+    duration_s: float | None,
+    stopped: list[int],
+) -> None:
+    """Keep 20 ms time; turn a knob in the middle."""
+    begun = time.monotonic()
+    turn_at = TURN_AFTER_S if duration_s is None else min(TURN_AFTER_S, duration_s / 2)
+    is_turned = False
+    tick = 0
+    while not stopped and (duration_s is None or tick * BLOCK_S < duration_s):
+        for line in lines:
+            line.play()
+        tick += 1
+        if not is_turned and tick * BLOCK_S >= turn_at:
+            is_turned = True
+            _turn_knob(monitor, traces[0])
+        time.sleep(max(0.0, begun + tick * BLOCK_S - time.monotonic()))
+
+
+def _turn_knob(monitor: Monitor, trace: Trace) -> None:
+    key, value = TURNED
+    monitor.knobs.set(
+        key,
+        value,
+        by="demo",
+        reason="the English side is too quiet",
+        trace_id=trace.trace_id,
+        station_key=STATIONS[0],
+    )
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Gather Ctrl-C and SIGTERM instead of dying of them."""
+    stopped: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        stopped.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _announce(
+    console: Console, monitor: Monitor, settings: Settings, version: str, folder: Path
+) -> None:
+    console.print(f"\n[bold]monitoring demo[/bold], PostgreSQL {version}, process {os.getpid()}")
+    console.print(f"  live metrics   http://{settings.metrics_host}:{monitor.port}/metrics")
+    console.print(f"  SQL            psql '{settings.db}'", soft_wrap=True)
+    console.print(f"  audio          {folder / 'audio'}", soft_wrap=True)
+    console.print("  Ctrl-C ends it.\n")
+
+
+def _summarise(
+    console: Console, settings: Settings, traces: list[Trace], archive: Archiver
+) -> None:
+    for trace in traces[:5]:
+        console.print(_table(trace.trace_id, summarise(settings.db, trace.trace_id)))
+    console.print(f"samples: {archive.accounting()}", style="dim")
+    example = (
+        "SELECT bucket_ts, tap, round(avg::numeric, 1) AS rms_dbfs FROM metrics_agg_5s\n"  # noqa: S608 - to be read
+        f"  WHERE trace_id = '{traces[0].trace_id}' AND station_key = '{STATIONS[0]}'\n"
+        "  AND metric_key = 'pcm.rms_dbfs' ORDER BY bucket_ts, tap DESC;"
+    )
+    console.print(
+        "\nTo see the level before and after the station (run with --data DIR to keep it):"
+    )
+    console.print(f"  {example}", highlight=False, soft_wrap=True)
+
+
+def _table(title: str, taps: list[TapSummary]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in ("station", "tap"):
+        table.add_column(name)
+    for name in ("buckets", "samples heard", "missing", "WAV files", "aggregates"):
+        table.add_column(name, justify="right")
+    for tap in taps:
+        table.add_row(
+            tap.station_key,
+            tap.tap,
+            str(tap.buckets),
+            f"{100 * tap.received_samples / max(1, tap.due_samples):.0f} % of {tap.due_samples:,}",
+            f"{tap.gap_samples:,}",
+            str(tap.segments),
+            str(tap.metric_rows),
+        )
+    return table
