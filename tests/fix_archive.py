@@ -1,0 +1,35 @@
+"""Small builders of records for the archive's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.config import Settings
+from exporter.model import Aggregate, Bucket, Run, Tap, TapBucket
+
+START_NS = 1_767_225_600 * 10**9
+"""2026-01-01T00:00:00Z."""
+RATE = 16_000
+
+
+def bucket(
+    trace_id: str = "call-1", number: int = 0, *, first: int = 0, values: tuple[float, ...] = (1.0,)
+) -> Bucket:
+    """Return a bucket with 1,600 samples at PRE from offset `first`; `values` of one metric."""
+    at = START_NS + number * 5 * 10**9
+    last_ns = at + first * 10**9 // RATE
+    rms = Aggregate(
+        "pcm.rms_dbfs", len(values), min(values), max(values), sum(values), values[-1], last_ns
+    )
+    frames = Aggregate("stream.frames", 1, 5.0, 5.0, 5.0, 5.0, last_ns)
+    run = Run(first, b"\x01\x02" * 1_600)
+    tap = TapBucket(Tap.PRE, RATE, first, 1_600, (run,), (), (rms, frames))
+    return Bucket(trace_id, "St_3_3333", at, (tap,), {"pcm.input_gain_db": 0.0})
+
+
+def settings(folder: Path, conninfo: str) -> Settings:
+    """Return settings with all paths below `folder`."""
+    return Settings(db=conninfo, audio_path=folder / "audio", spool_path=folder / "spool")
+
+
+__all__ = ["RATE", "START_NS", "bucket", "settings"]

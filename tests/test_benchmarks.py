@@ -1,0 +1,62 @@
+"""The benchmarks in small: ratios with slack, never absolute times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import analysis, naive, report, scrape, tap
+from exporter.analysis.timedomain import COLUMNS, measure
+
+
+def test_tap_is_far_cheaper_than_the_naive_port() -> None:
+    """A block at the tap costs at most a twentieth of measuring and publishing it there."""
+    cost = tap.hot(rounds=15, calls=200)
+    assert cost["naive"] / cost["ours"] >= 20
+
+
+def test_cadence_times_every_side() -> None:
+    """At a 20 ms cadence, too, the tap is cheaper than the naive port."""
+    cost = tap.cadence(0.12, taps=5, turns=1)
+    assert cost["naive"] > cost["ours"]
+
+
+def test_analysis_is_far_faster_than_numpy_per_frame() -> None:
+    """Batched analysis costs at most a tenth of numpy on every frame."""
+    cost = analysis.compare(rounds=15)
+    assert cost["per_frame"] / cost["ours"] >= 10
+
+
+def test_naive_port_measures_the_same() -> None:
+    """The naive port computes the metrics that the analysis computes, so the race is fair."""
+    frames = analysis.frames(1)
+    frames[3, 10:15] = 32_767
+    rows = measure(frames, naive.SILENCE_DBFS)
+    for frame, row in zip(frames, rows, strict=True):
+        values = naive.measure_frame(frame)
+        assert set(COLUMNS) == set(values)
+        np.testing.assert_allclose([values[key] for key in COLUMNS], row, rtol=1e-9, atol=1e-12)
+
+
+def test_scrape_is_far_cheaper_than_prometheus_client() -> None:
+    """Rendering costs at most a third of generate_latest."""
+    cost = scrape.compare(rounds=5, series=2_000)
+    assert cost["peer"] / cost["ours"] >= 3
+
+
+def test_both_pages_say_the_same() -> None:
+    """Both renderings parse to the same values of the same series."""
+    pages = scrape.Pages(200)
+    ours = scrape.values(pages.ours())
+    assert len(ours) == 200
+    assert scrape.values(pages.peer()) == ours
+
+
+def test_results_name_machine_and_missed_bars(tmp_path: Path) -> None:
+    """The results file holds the table, what did not hold, and the versions."""
+    path = tmp_path / "RESULTS.md"
+    report.write(path, [report.Row("tap", "1 us", "3 us", 3.0, ">= 200", holds=False)])
+    text = path.read_text()
+    assert "| tap | 1 us | 3 us | 3.00 | >= 200 | **no** |" in text
+    assert f"- numpy: {np.__version__}" in text
