@@ -82,7 +82,8 @@ class Spool:
 
     def close(self) -> None:
         """Let go of all folders; an empty one of ours vanishes."""
-        (self.folder / LIFE).unlink(missing_ok=True)
+        if self.folder in self._locks:  # else it could not be made: there is nothing of ours
+            (self.folder / LIFE).unlink(missing_ok=True)
         for folder, descriptor in self._locks.items():
             _remove_if_done(folder)
             os.close(descriptor)
