@@ -1,0 +1,299 @@
+"""Loudness by ITU-R BS.1770-5 of 20 ms frames, many taps at a time, without a recursive filter.
+
+Were a frame one period of a periodic signal, the energy of its K-weighted form ``c`` would be a
+weighted sum over its power spectrum (Parseval). The filter's true state at the frame's start
+differs from that of the periodic signal by ``d``, and the outputs differ by the free response to
+``d``. With the free responses to unit states as orthonormal columns of ``Q``, the output is exactly
+``c + Q d``, its energy ``|c|^2 + 2 d.(Q'c) + |d|^2``; the periodic state and ``Q'c`` are linear in
+the samples. So a frame costs one real FFT and one narrow matrix product, both in float32 (errors
+near 1e-6 dB, 1e-5 with large direct current); states and energies go on in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+from scipy import signal
+
+from exporter.model import FRAMES_PER_SECOND
+
+FULL_SCALE = 32_768.0
+OFFSET_LU = -0.691
+GATE_LUFS = -70.0
+MAX_LUFS = 5.0
+MOMENTARY_FRAMES = 20
+SHORT_TERM_FRAMES = 150
+GATING_STEP_FRAMES = 5
+
+Frames = npt.NDArray[np.int16]
+Reals = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+
+_LOWEST_RATE, _STANDARD_RATE = 8_000, 48_000
+# BS.1770-5, Annex 1, Tables 1 and 2: the shelf that stands for the head, and the high-pass.
+_SHELF_ZEROS = (1.53512485958697, -2.69169618940638, 1.19839281085285)
+_SHELF_POLES = (1.0, -1.69065929318241, 0.73248077421585)
+_PASS_ZEROS = (1.0, -2.0, 1.0)
+_PASS_POLES = (1.0, -1.99004745483398, 0.99007225036621)
+_FIT_FROM_HZ, _FIT_POINTS = 20.0, 400
+
+_GATE_ENERGY = 10.0 ** ((GATE_LUFS - OFFSET_LU) / 10.0)
+_RELATIVE_GATE = 0.1  # -10 LU
+_BIN_BORDERS = 10.0 ** ((np.arange(GATE_LUFS + 0.1, MAX_LUFS, 0.1) - OFFSET_LU) / 10.0)
+
+_STATES = 4
+# 20 ms of silence leave 0.0083 of the slowest state at any rate; eight frames 1e-15 of all.
+_DOUBLINGS = (1, 2, 4)
+# A tile stays in the second-level cache, and its product below the size from which OpenBLAS wakes
+# a second thread. The FFT takes rows side by side: whole groups, so that neighbours do not matter.
+_TILE_SAMPLES = 61_440
+_ROWS_ABREAST = 16
+
+
+@cache
+def k_weighting(rate: int) -> Reals:
+    """Return the K-weighting filter of a rate: second-order sections, float64 ``[2, 6]``.
+
+    At 48 kHz they are the standard's own. At other rates the poles stand at the same frequencies
+    (z = exp(s / rate)), the double zero stays at 0 Hz, and the shelf's zeros are fitted to the
+    magnitude at 48 kHz: within 0.014 dB from 20 Hz to 0.45 rate.
+
+    Args:
+        rate: Hz, 8000 to 48000, divisible by 50. The array is shared: do not change it.
+    """
+    if rate % FRAMES_PER_SECOND or not _LOWEST_RATE <= rate <= _STANDARD_RATE:
+        raise ValueError(f"rate {rate}: must be 8000 to 48000 and divisible by 50")
+    standard = np.array([_SHELF_ZEROS + _SHELF_POLES, _PASS_ZEROS + _PASS_POLES])
+    return standard if rate == _STANDARD_RATE else _fitted(standard, rate)
+
+
+def _fitted(standard: Reals, rate: int) -> Reals:
+    """Move the poles of the 48 kHz filter to a rate, and fit the shelf's zeros.
+
+    The squared magnitude of a numerator of second order is linear in 1, cos w and cos 2w; least
+    squares of its ratio to the wanted one spread the error evenly in dB.
+    """
+    sections = standard.copy()
+    sections[0, :3] = 1.0, 0.0, 0.0
+    for section in sections:
+        poles = np.log(np.roots(section[3:]).astype(np.complex128)) * _STANDARD_RATE / rate
+        section[3:] = np.poly(np.exp(poles)).real
+    span = _FIT_FROM_HZ, rate / 2, _FIT_POINTS
+    hertz = np.concatenate([np.geomspace(*span), np.linspace(*span)])
+    wanted = signal.freqz_sos(standard, worN=hertz, fs=_STANDARD_RATE)[1]
+    moved = signal.freqz_sos(sections, worN=hertz, fs=rate)[1]
+    cosines = np.cos(2.0 * np.pi / rate * np.outer(hertz, np.arange(3)))
+    ratios = cosines * np.abs(moved / wanted)[:, None] ** 2
+    fit = np.linalg.lstsq(ratios, np.ones(len(hertz)), rcond=None)[0]
+    sections[0, :3] = _minimum_phase(np.asarray(fit, np.float64))
+    return sections
+
+
+def _minimum_phase(fit: Reals) -> Reals:
+    """Return the numerator b with |b|^2 = f0 + f1 cos w + f2 cos 2w and its zeros inside."""
+    half = fit[1:] / 2.0
+    zeros = np.roots([*half[::-1], fit[0], *half])
+    numerator = np.poly(zeros[np.abs(zeros) < 1.0]).real
+    return np.asarray(numerator * (math.sqrt(fit.sum()) / abs(numerator.sum())))
+
+
+class LoudnessMemory:
+    """What one tap of one rate remembers between calls.
+
+    Attributes:
+        frames: Frames measured since the last gap.
+        values: float64 ``[154]``: energies of the newest 150 frames, oldest first; filter state.
+    """
+
+    __slots__ = ("frames", "values")
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.values = np.zeros(SHORT_TERM_FRAMES + _STATES)
+
+    def restart(self) -> None:
+        """Begin anew, filter and windows: a gap lies before the next frame."""
+        self.frames = 0
+        self.values[:] = 0.0
+
+
+class _Rows:
+    """Where stacked rows belong: the stretch of each (owner) and its place there (position).
+
+    ``first`` and ``last`` are the rows that begin and end each stretch.
+    """
+
+    def __init__(self, counts: Indices) -> None:
+        ends = np.cumsum(counts)
+        self.first, self.last = ends - counts, ends - 1
+        self.owner = np.repeat(np.arange(len(counts)), counts)
+        self.position = np.arange(len(self.owner)) - np.repeat(self.first, counts)
+
+
+class Loudness:
+    """Measures the loudness of stretches of frames at one rate; for one thread at a time."""
+
+    def __init__(self, rate: int) -> None:
+        sections = k_weighting(rate)
+        samples = rate // FRAMES_PER_SECOND
+        # With this scale the squared norm of a frame is its mean square.
+        scale = 1.0 / (FULL_SCALE * math.sqrt(samples))
+        bins = np.fft.rfftfreq(samples, 1.0 / rate)
+        response = signal.freqz_sos(sections, worN=bins, fs=rate)[1]
+        free, after, driven = _state_space(sections, samples)
+        circular = np.fft.irfft(response.conj()[:, None] * np.fft.rfft(free, axis=0), samples, 0)
+        self._linear = (scale * np.hstack([driven, circular])).astype(np.float32)
+        weights = np.abs(response) ** 2 * (scale**2 / samples)
+        weights[1 : (samples + 1) // 2] *= 2.0  # these bins stand for their mirror images too
+        self._weights = np.repeat(weights, 2).astype(np.float32)
+        self._powers = [np.linalg.matrix_power(after, frames) for frames in _DOUBLINGS]
+        self._periodic = np.linalg.inv(np.eye(_STATES) - after)
+        height = _TILE_SAMPLES // samples // _ROWS_ABREAST * _ROWS_ABREAST
+        self._tile = np.zeros((height, samples), np.float32)
+
+    def measure(
+        self, frames: Frames, counts: Sequence[int], memories: Sequence[LoudnessMemory]
+    ) -> Reals:
+        """Measure stretches of frames, each continuing where its memory's previous one ended.
+
+        Args:
+            frames: int16 ``[rows, rate / 50]``, mono, full scale 32768: the stretches, stacked.
+            counts: Frames of each stretch, 1 or more; their sum is the number of rows.
+            memories: Of the tap of each stretch, each only once; they are updated.
+
+        Returns:
+            float64 ``[rows, 3]``: momentary (400 ms) and short-term loudness (3 s) in LUFS, NaN
+            below -70 and until the window is full; mean square of the gating block (400 ms, every
+            100 ms) that ends with the frame, NaN at other frames and at -70 LUFS or below.
+        """
+        if not len(frames):
+            return np.empty((0, 3))
+        sizes = np.asarray(counts, np.intp)
+        rows = _Rows(sizes)
+        stored = np.concatenate([memory.values for memory in memories]).reshape(len(sizes), -1)
+        energies, states = self._filter(frames, rows, stored[:, SHORT_TERM_FRAMES:])
+        history, places = _history(energies, rows, stored[:, :SHORT_TERM_FRAMES])
+        ages = np.array([memory.frames for memory in memories])[rows.owner] + rows.position + 1
+        for memory, past, state, size in zip(
+            memories, history, states, sizes.tolist(), strict=True
+        ):
+            memory.values[:SHORT_TERM_FRAMES] = past[size : size + SHORT_TERM_FRAMES]
+            memory.values[SHORT_TERM_FRAMES:] = state
+            memory.frames += size
+        return _windows(history, places, ages)
+
+    def _filter(self, frames: Frames, rows: _Rows, starts: Reals) -> tuple[Reals, Reals]:
+        """Return the mean square of each K-weighted frame, and each stretch's last state."""
+        circular, linear = self._read(frames)
+        driven, overlap = linear[:_STATES], linear[_STATES:]
+        states = driven.copy()
+        states[:, rows.first] += self._powers[0] @ starts.T
+        for step, power in zip(_DOUBLINGS, self._powers, strict=True):
+            earlier = power @ states[:, :-step]
+            earlier *= rows.position[step:] >= step
+            states[:, step:] += earlier
+        before = np.roll(states, 1, axis=1)
+        before[:, rows.first] = starts.T
+        excess = before - self._periodic @ driven
+        energies = circular + ((2.0 * overlap + excess) * excess).sum(axis=0)
+        return np.maximum(energies, 0.0), states[:, rows.last].T
+
+    def _read(self, frames: Frames) -> tuple[Reals, Reals]:
+        """Read the samples, tile by tile.
+
+        Returns:
+            Energy of each frame's circular form, ``[rows]``; ``[8, rows]``: the state to which the
+            frame drives the filter from rest, and the circular form's products with ``Q``.
+        """
+        rows, height = len(frames), len(self._tile)
+        circular, linear = np.empty(rows), np.empty((2 * _STATES, rows))
+        for start in range(0, rows, height):
+            size = min(height, rows - start)
+            tile = self._tile[: -(-size // _ROWS_ABREAST) * _ROWS_ABREAST]
+            tile[:size] = frames[start : start + size]
+            linear[:, start : start + size] = (tile @ self._linear)[:size].T
+            spectrum = scipy.fft.rfft(tile, axis=1).view(np.float32)
+            np.square(spectrum, out=spectrum)
+            circular[start : start + size] = np.vecdot(spectrum, self._weights)[:size]
+        return circular, linear
+
+
+def _state_space(sections: Reals, samples: int) -> tuple[Reals, Reals, Reals]:
+    """Return a filter over one frame, in states whose free responses are orthonormal.
+
+    Returns:
+        Free responses ``[samples, 4]``; the map of a state over a frame of silence, ``[4, 4]``;
+        the state after a frame that is 1 at one sample and 0 elsewhere, ``[samples, 4]``.
+    """
+    units = np.eye(_STATES).reshape(_STATES, -1, 2).transpose(1, 0, 2)
+    responses, after = signal.sosfilt(sections, np.zeros((_STATES, samples)), zi=units)
+    rest = np.zeros((len(sections), samples, 2))
+    driven = signal.sosfilt(sections, np.eye(samples), zi=rest)[1]
+    free, basis = np.linalg.qr(responses.T)
+    after = basis @ np.hstack([*after]).T @ np.linalg.inv(basis)
+    return free, after, np.hstack([*driven]) @ basis.T
+
+
+def _history(energies: Reals, rows: _Rows, past: Reals) -> tuple[Reals, Indices]:
+    """Put each stretch's energies behind those of its newest 150 earlier frames.
+
+    Returns:
+        ``[stretches, 150 + longest]``, and each row's place in the flattened matrix.
+    """
+    width = SHORT_TERM_FRAMES + int(rows.position.max()) + 1
+    history = np.zeros((len(past), width))
+    history[:, :SHORT_TERM_FRAMES] = past
+    places = rows.owner * width + rows.position + SHORT_TERM_FRAMES
+    history.ravel()[places] = energies
+    return history, places
+
+
+def _windows(history: Reals, places: Indices, ages: Indices) -> Reals:
+    """Return the columns of a measurement; ``ages`` are frames since the gap, this one included."""
+    # The sums start anew with each stretch and call: their differences stay precise.
+    sums = np.cumsum(history, axis=1).ravel()
+    result = np.empty((len(places), 3))
+    for column, frames in enumerate((MOMENTARY_FRAMES, SHORT_TERM_FRAMES)):
+        mean = (sums[places] - sums[places - frames]) / frames
+        result[:, column] = np.where((ages >= frames) & (mean >= _GATE_ENERGY), mean, np.nan)
+    block = result[:, 0]
+    gated = (ages % GATING_STEP_FRAMES == 0) & (block > _GATE_ENERGY)
+    result[:, 2] = np.where(gated, block, np.nan)
+    result[:, :2] = np.minimum(10.0 * np.log10(result[:, :2]) + OFFSET_LU, MAX_LUFS)
+    return result
+
+
+class Integrated:
+    """Integrated loudness of a call, with both gates of BS.1770-5 (Annex 1, formulas 3 to 7).
+
+    Memory is bounded: gating blocks are counted and their energies summed in bins of 0.1 LU from
+    -70 to +5 LUFS. A bin lies above the relative gate when its mean energy does.
+    """
+
+    __slots__ = ("_counts", "_sums")
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(len(_BIN_BORDERS) + 1, np.int64)
+        self._sums = np.zeros(len(_BIN_BORDERS) + 1)
+
+    def add(self, energies: Reals) -> None:
+        """Add the mean squares of gating blocks, ``[blocks]``; NaN and gated ones are ignored."""
+        passed = energies[energies > _GATE_ENERGY]
+        bins = _BIN_BORDERS.searchsorted(passed, side="right")
+        np.add.at(self._counts, bins, 1)
+        np.add.at(self._sums, bins, passed)
+
+    def value(self) -> float:
+        """Return the loudness in LUFS, NaN when no block passed the gates."""
+        blocks = self._counts.sum()
+        if not blocks:
+            return math.nan
+        gate = _RELATIVE_GATE * self._sums.sum() / blocks
+        passed = self._sums > gate * self._counts
+        mean = self._sums[passed].sum() / self._counts[passed].sum()
+        return min(10.0 * math.log10(mean) + OFFSET_LU, MAX_LUFS)
