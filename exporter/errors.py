@@ -3,6 +3,7 @@
     MonitoringError
     ├── ConfigError        a setting, station, metric or knob declaration is wrong (start-up)
     ├── KnobError          a knob change is refused (run time)
+    ├── MetricError        a value that a host reports is refused (run time, counted and logged)
     ├── TraceError         a trace cannot be started under this id (run time)
     └── NotRunningError    the monitor or the archive is not started
 
@@ -20,6 +21,10 @@ class ConfigError(MonitoringError):
 
 class KnobError(MonitoringError):
     """A knob change is refused; the message names the key, the value and what would be valid."""
+
+
+class MetricError(MonitoringError):
+    """A reported value is refused; the message names the key, the value and what is valid."""
 
 
 class TraceError(MonitoringError):

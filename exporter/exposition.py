@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from exporter.live import GAUGES, HISTOGRAMS, Exemplar, StationLive, TapLive
+from exporter.live import Exemplar, Layout, StationLive, TapLive
 from exporter.metrics import Metric
 from exporter.model import Cause, SelfSample
 from exporter.selfmetrics import SELF_METRICS
@@ -29,9 +29,16 @@ class Page:
 
 
 class Exposition:
-    """Renders pages; keeps the templates of the families it has seen."""
+    """Renders pages; keeps the templates of the families it has seen.
 
-    def __init__(self, max_series: int, stale_after_s: float) -> None:
+    Args:
+        layout: The metrics that are shown.
+        max_series: Most station series on a page.
+        stale_after_s: Gauges vanish so many seconds after a station's last trace.
+    """
+
+    def __init__(self, layout: Layout, max_series: int, stale_after_s: float) -> None:
+        self._layout = layout
         self._max_series = max_series
         self._stale_after_s = stale_after_s
         self._templates: dict[tuple[str, tuple[str, ...]], list[str]] = {}
@@ -52,23 +59,37 @@ class Exposition:
             for key, station in sorted(stations.items())
             for name, tap in sorted(station.taps.items())
         ]
-        for name, help_, rows in _gauge_families(taps, second):
+        for name, help_, rows in self._gauge_families(stations, second):
             builder.add(name, "gauge", help_, self.lines(name, rows))
         name, help_, rows = self._active_traces(stations, second)
         builder.add(name, "gauge", help_, self.lines(name, rows))
         for name, help_, rows in _counter_families(taps):
             builder.add(name, "counter", help_, self.lines(name, rows))
-        for metric in HISTOGRAMS:
+        for metric in self._layout.histograms:
             _add_histogram(builder, metric, taps)
         for name, type_, help_, rows in _own_families(own):
             builder.add(name, type_, help_, self.lines(name, rows), is_own=True)
         return builder.page()
 
+    def _gauge_families(self, stations: dict[str, StationLive], second: int) -> Iterator[_Family]:
+        windows = [
+            (f'station="{key}",tap="{name}"', tap.window(second, is_stale=is_stale))
+            for key, station in sorted(stations.items())
+            for is_stale in [station.is_stale(second, self._stale_after_s)]
+            for name, tap in sorted(station.taps.items())
+        ]
+        for row, metric in enumerate(self._layout.gauges):
+            for index, suffix in ((0, ""), (1, "_min"), (2, "_max")):
+                if index and not metric.extremes:
+                    continue
+                rows = [(labels, float(w[index][row]) * metric.scale) for labels, w in windows]
+                yield metric.prometheus + suffix, _gauge_help(metric, suffix), rows
+
     def _active_traces(self, stations: dict[str, StationLive], second: int) -> _Family:
         rows = [
             (f'station="{key}"', station.active)
             for key, station in sorted(stations.items())
-            if station.active or second - station.last_end_s <= self._stale_after_s
+            if not station.is_stale(second, self._stale_after_s)
         ]
         return "monitoring_active_traces", "Running traces that use this station.", rows
 
@@ -144,19 +165,10 @@ class _Builder:
 _Family = tuple[str, str, Sequence[tuple[str, float]]]
 
 
-def _gauge_families(taps: list[tuple[str, TapLive]], second: int) -> Iterator[_Family]:
-    windows = [(labels, tap.window(second)) for labels, tap in taps]
-    for row, metric in enumerate(GAUGES):
-        for index, suffix in ((0, ""), (1, "_min"), (2, "_max")):
-            if index and not metric.extremes:
-                continue
-            rows = [(labels, float(w[index][row]) * metric.scale) for labels, w in windows]
-            yield metric.prometheus + suffix, _gauge_help(metric, suffix), rows
-
-
 def _gauge_help(metric: Metric, suffix: str) -> str:
     kind = {"": "mean", "_min": "smallest value", "_max": "largest value"}[suffix]
-    return f"{metric.help} The {kind} over all traces and the last 5 s."
+    span = "the last bucket of each trace" if metric.at_close else "all traces and the last 5 s"
+    return f"{metric.help} The {kind} over {span}."
 
 
 def _counter_families(taps: list[tuple[str, TapLive]]) -> Iterator[_Family]:

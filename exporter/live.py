@@ -6,29 +6,48 @@ Written and read by the exporter thread alone; what a scrape sees is the page th
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from exporter.analysis.frames import Matrix
-from exporter.metrics import FRAME_METRICS, METRICS, Form, Metric
-from exporter.model import SAMPLE_BYTES, Cause
+from exporter.metrics import COLUMNS, Form, Metric
+from exporter.model import Aggregate, Cause
 
 WINDOW_S = 5
-GAUGES: tuple[Metric, ...] = tuple(m for m in METRICS if m.form is Form.GAUGE)
-HISTOGRAMS: tuple[Metric, ...] = tuple(m for m in METRICS if m.borders)
-
-_FRAME_COLUMNS = {metric.key: column for column, metric in enumerate(FRAME_METRICS)}
-_GAUGE_ROWS = {metric.key: row for row, metric in enumerate(GAUGES)}
-_FRAME_GAUGES = [metric for metric in GAUGES if metric.key in _FRAME_COLUMNS]
-_COLUMNS = [_FRAME_COLUMNS[metric.key] for metric in _FRAME_GAUGES]
-_ROWS = [_GAUGE_ROWS[metric.key] for metric in _FRAME_GAUGES]
-_BORDERS = {metric.key: np.array(metric.borders) / metric.scale for metric in HISTOGRAMS}
-_FRAME_HISTOGRAMS = [metric for metric in HISTOGRAMS if metric.key in _FRAME_COLUMNS]
-_CLIPPED = _FRAME_COLUMNS["pcm.clipped_samples"]
+_CLIPPED = COLUMNS["pcm.clipped_samples"]
 
 Column = npt.NDArray[np.float64]
+
+
+class Layout:
+    """Where each metric of a registry stands in the arrays of live numbers.
+
+    Attributes:
+        gauges: In the order of their rows.
+        rows: Row of each gauge by key.
+        histograms: Metrics with one.
+        borders: Of each histogram, in the unit of SQL.
+        columns: Columns of frame measurements that are gauges.
+        column_rows: Their rows.
+        at_close: Keys that are known when a bucket closes.
+    """
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        known = tuple(metrics)
+        self.gauges = tuple(metric for metric in known if metric.form is Form.GAUGE)
+        self.rows = {metric.key: row for row, metric in enumerate(self.gauges)}
+        self.histograms = tuple(metric for metric in known if metric.borders)
+        self.borders = {
+            metric.key: np.array(metric.borders) / metric.scale for metric in self.histograms
+        }
+        framed = [metric.key for metric in self.gauges if metric.key in COLUMNS]
+        self.columns = [COLUMNS[key] for key in framed]
+        self.column_rows = [self.rows[key] for key in framed]
+        self.at_close = frozenset(metric.key for metric in self.gauges if metric.at_close)
+        self.frame_histograms = [key for key in self.borders if key in COLUMNS]
 
 
 @dataclass(slots=True)
@@ -53,103 +72,155 @@ class TapLive:
         exemplars: By metric key and bucket.
     """
 
-    def __init__(self) -> None:
-        shape = (WINDOW_S, len(GAUGES))
+    def __init__(self, layout: Layout) -> None:
+        shape = (WINDOW_S, len(layout.gauges))
         self.received = 0
         self.frames = 0
         self.clipped = 0
         self.missing: dict[Cause, int] = {}
         self.histograms = {
-            metric.key: np.zeros(len(metric.borders) + 1, np.int64) for metric in HISTOGRAMS
+            key: np.zeros(len(borders) + 1, np.int64) for key, borders in layout.borders.items()
         }
         self.exemplars: dict[tuple[str, int], Exemplar] = {}
-        self._count = np.zeros(shape)
+        self._layout = layout
+        self._counts = np.zeros(shape)
         self._sum = np.zeros(shape)
         self._min = np.full(shape, np.inf)
         self._max = np.full(shape, -np.inf)
         self._second = 0
+        self._latest: dict[str, list[Aggregate]] = {}
+        self._over: dict[str, list[Aggregate]] = {}
 
     def see_frames(self, rows: Matrix, second: int) -> None:
         """Let frames count in the gauges; NaN counts nowhere."""
-        slot = self._slot(second)
-        values = rows[:, _COLUMNS]
-        known = ~np.isnan(values)
-        self._count[slot, _ROWS] += known.sum(axis=0)
-        self._sum[slot, _ROWS] += np.where(known, values, 0.0).sum(axis=0)
-        low = np.where(known, values, np.inf).min(axis=0)
-        high = np.where(known, values, -np.inf).max(axis=0)
-        self._min[slot, _ROWS] = np.minimum(self._min[slot, _ROWS], low)
-        self._max[slot, _ROWS] = np.maximum(self._max[slot, _ROWS], high)
+        slot, places = self._slot(second), self._layout.column_rows
+        values = rows[:, self._layout.columns]
+        unknown = np.isnan(values)
+        self._counts[slot, places] += len(rows) - unknown.sum(axis=0)
+        self._sum[slot, places] += np.where(unknown, 0.0, values).sum(axis=0)
+        # fmin and fmax pass over NaN, and stay NaN only where all are.
+        low, high = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
+        self._min[slot, places] = np.fmin(self._min[slot, places], low)
+        self._max[slot, places] = np.fmax(self._max[slot, places], high)
 
-    def see_value(self, key: str, value: float, second: int) -> None:
-        """Let one value count in its gauge."""
-        slot, row = self._slot(second), _GAUGE_ROWS[key]
-        self._count[slot, row] += 1
-        self._sum[slot, row] += value
-        self._min[slot, row] = min(self._min[slot, row], value)
-        self._max[slot, row] = max(self._max[slot, row], value)
+    def see_values(self, key: str, values: Sequence[float], second: int) -> None:
+        """Let values count in their gauge."""
+        slot, row = self._slot(second), self._layout.rows[key]
+        self._counts[slot, row] += len(values)
+        self._sum[slot, row] += sum(values)
+        self._min[slot, row] = min(self._min[slot, row], *values)
+        self._max[slot, row] = max(self._max[slot, row], *values)
 
-    def count_frames(self, rows: Matrix, exemplar: tuple[str, int, int]) -> None:
-        """Let frames that have their place count in counters and histograms, for ever."""
+    def see_bucket(self, trace_id: str, aggregates: Iterable[Aggregate]) -> None:
+        """Let a closed bucket stand for its trace until the next one."""
+        known = [each for each in aggregates if each.metric_key in self._layout.at_close]
+        self._latest[trace_id] = known
+
+    def forget(self, trace_id: str) -> None:
+        """Say that a trace is over; its last bucket is shown while there is no other."""
+        last = self._latest.pop(trace_id, None)
+        if last is not None:
+            self._over = {trace_id: last}
+
+    def count_frames(self, rows: Matrix, exemplar: tuple[str, int, int], *, newest: int) -> None:
+        """Let frames that have their place count in counters and histograms, for ever.
+
+        Args:
+            rows: Measurements, of one or many traces.
+            exemplar: Trace, bucket and time of the last rows.
+            newest: How many rows are those.
+        """
         self.frames += len(rows)
         self.clipped += int(rows[:, _CLIPPED].sum())
-        for metric in _FRAME_HISTOGRAMS:
-            self._observe(metric.key, rows[:, _FRAME_COLUMNS[metric.key]], exemplar)
+        for key in self._layout.frame_histograms:
+            column = rows[:, COLUMNS[key]]
+            self._count(key, column)
+            self._keep_exemplar(key, column[-newest:], exemplar)
 
-    def count_value(self, key: str, value: float, exemplar: tuple[str, int, int]) -> None:
-        """Let one value count in its histogram."""
-        if key in _BORDERS:
-            self._observe(key, np.array([value]), exemplar)
+    def count_values(
+        self, key: str, values: Sequence[float], exemplar: tuple[str, int, int]
+    ) -> None:
+        """Let values count in their histogram, if they have one."""
+        if key in self.histograms:
+            self._count(key, np.array(values))
+            self._keep_exemplar(key, np.array(values), exemplar)
 
-    def count_audio(self, pcm: bytes) -> None:
+    def count_bucket(self, aggregates: Iterable[Aggregate], exemplar: tuple[str, int, int]) -> None:
+        """Let the metrics that have one value in a bucket count in their histograms."""
+        for each in aggregates:
+            if each.metric_key in self._layout.at_close:
+                self.count_values(each.metric_key, [each.avg], exemplar)
+
+    def count_audio(self, samples: int) -> None:
         """Count placed audio."""
-        self.received += len(pcm) // SAMPLE_BYTES
+        self.received += samples
 
     def count_missing(self, samples: int, cause: Cause) -> None:
         """Count missing samples."""
         self.missing[cause] = self.missing.get(cause, 0) + samples
 
-    def window(self, second: int) -> tuple[Column, Column, Column]:
-        """Return mean, min and max of every gauge over the last 5 s; NaN where none is known."""
+    def window(self, second: int, *, is_stale: bool = False) -> tuple[Column, Column, Column]:
+        """Return mean, min and max of every gauge; NaN where none is known.
+
+        Args:
+            second: Now; what is measured as it comes counts for the 5 s before.
+            is_stale: Whether what ended traces left is not shown any more.
+        """
         self._slot(second)
-        count = self._count.sum(axis=0)
-        with np.errstate(invalid="ignore"):
-            mean = self._sum.sum(axis=0) / count
+        count, total = self._counts.sum(axis=0), self._sum.sum(axis=0)
+        low, high = self._min.min(axis=0), self._max.max(axis=0)
+        for aggregates in (self._latest or ({} if is_stale else self._over)).values():
+            for each in aggregates:
+                row = self._layout.rows[each.metric_key]
+                count[row] += each.count
+                total[row] += each.sum
+                low[row], high[row] = min(low[row], each.min), max(high[row], each.max)
         unknown = count == 0
-        return (
-            mean,
-            np.where(unknown, np.nan, self._min.min(axis=0)),
-            np.where(unknown, np.nan, self._max.max(axis=0)),
-        )
+        with np.errstate(invalid="ignore"):
+            mean = total / count
+        return mean, np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
 
     def _slot(self, second: int) -> int:
         """Return the slot of a second, and empty those that have become too old."""
         for passed in range(max(self._second + 1, second - WINDOW_S + 1), second + 1):
             slot = passed % WINDOW_S
-            self._count[slot] = self._sum[slot] = 0.0
+            self._counts[slot] = self._sum[slot] = 0.0
             self._min[slot], self._max[slot] = np.inf, -np.inf
         self._second = max(second, self._second)
         return self._second % WINDOW_S
 
-    def _observe(self, key: str, values: Column, exemplar: tuple[str, int, int]) -> None:
+    def _count(self, key: str, values: Column) -> None:
         known = values[~np.isnan(values)]
-        if not known.size:
-            return
-        places = np.searchsorted(_BORDERS[key], known, side="left")
-        self.histograms[key] += np.bincount(places, minlength=len(_BORDERS[key]) + 1)
-        self.exemplars[key, int(places[-1])] = Exemplar(float(known[-1]), *exemplar)
+        places = np.searchsorted(self._layout.borders[key], known, side="left")
+        self.histograms[key] += np.bincount(places, minlength=len(self.histograms[key]))
+
+    def _keep_exemplar(self, key: str, values: Column, exemplar: tuple[str, int, int]) -> None:
+        """Keep the newest value, in the bucket that it falls into."""
+        known = values[~np.isnan(values)]
+        if known.size:
+            value = float(known[-1])
+            place = int(np.searchsorted(self._layout.borders[key], value, side="left"))
+            self.exemplars[key, place] = Exemplar(value, *exemplar)
 
 
 class StationLive:
     """Live numbers of one station: its two taps and its running traces."""
 
-    __slots__ = ("active", "last_end_s", "taps")
+    __slots__ = ("_layout", "active", "last_end_s", "taps")
 
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout) -> None:
         self.taps: dict[str, TapLive] = {}
         self.active = 0
         self.last_end_s = 0
+        self._layout = layout
 
     def tap(self, name: str) -> TapLive:
         """Return the numbers of one tap."""
-        return self.taps.setdefault(name, TapLive())
+        tap = self.taps.get(name)
+        if tap is None:
+            tap = self.taps[name] = TapLive(self._layout)
+        return tap
+
+    def is_stale(self, second: int, after_s: float) -> bool:
+        """Whether nobody has used the station for so long that its gauges vanish."""
+        return not self.active and second - self.last_end_s > after_s

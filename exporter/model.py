@@ -185,6 +185,7 @@ class TapBucket:
         runs: The audio, ordered, disjoint.
         gaps: What is missing, ordered, disjoint.
         aggregates: One per metric that has a value.
+        health: What each defect cost of the 100 points of ``health.audio_score``.
     """
 
     tap: Tap
@@ -194,6 +195,7 @@ class TapBucket:
     runs: tuple[Run, ...]
     gaps: tuple[Gap, ...]
     aggregates: tuple[Aggregate, ...]
+    health: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def received_samples(self) -> int:
@@ -252,11 +254,12 @@ class TraceStarted:
 
 @dataclass(frozen=True, slots=True)
 class TraceEnded:
-    """A call is over, and all its buckets were offered before."""
+    """A call is over, and all its buckets were offered before; attributes set while it ran."""
 
     trace_id: str
     ended_ns: int
     end_reason: EndReason
+    attributes: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

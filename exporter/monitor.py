@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import threading
 import time
@@ -17,9 +18,13 @@ from typing import Self
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from exporter.breath import Breath
 from exporter.config import Settings, StationSpec, load_settings, station_spec
 from exporter.endpoint import Endpoint
 from exporter.errors import ConfigError, NotRunningError, TraceError
+from exporter.follower import Follower
+from exporter.metrics import Metric as MetricEntry
+from exporter.metrics import shipped_metrics
 from exporter.model import (
     KEY_PATTERN,
     Archive,
@@ -34,7 +39,7 @@ from exporter.resolver import KnobResolver
 from exporter.runs import StationRun, TraceRun
 from exporter.selfmetrics import Tally
 from exporter.station import Station
-from exporter.timeline import Follower, Stream
+from exporter.timeline import Stream
 from exporter.trace import SilentStation, Trace
 from exporter.track import Track
 from exporter.worker import Worker
@@ -88,11 +93,12 @@ class Monitor:
         self._tally = Tally()
         self.knobs = KnobResolver(settings, self._clocks.wall_ns)
         self._worker = Worker(
-            settings.limits,
+            settings,
             archive,
             self.knobs,
             clock=self._clocks.monotonic_ns,
             tally=self._tally,
+            breath=Breath() if has_thread else Breath(math.inf),
         )
         self._endpoint = Endpoint(
             host=settings.metrics_host,
@@ -113,14 +119,26 @@ class Monitor:
 
     @classmethod
     def from_env(
-        cls, *, archive: Archive | None = None, registry: CollectorRegistry | None = None
+        cls,
+        *,
+        archive: Archive | None = None,
+        registry: CollectorRegistry | None = None,
+        metrics: Iterable[MetricEntry] = (),
     ) -> Self:
         """Return a monitor as environment and ``monitoring.config.json`` say.
+
+        Args:
+            archive: Where closed buckets go.
+            registry: The host's own Prometheus metrics, shown on the same page.
+            metrics: What the host reports beyond the shipped metrics; see ``host_metric``.
 
         Raises:
             ConfigError: A setting is wrong; the message names the key and the value.
         """
-        return cls(load_settings(), archive=archive, registry=registry)
+        known = shipped_metrics()
+        for metric in metrics:
+            known.register(metric)
+        return cls(load_settings(metrics=known), archive=archive, registry=registry)
 
     @property
     def port(self) -> int | None:
@@ -217,7 +235,9 @@ class Monitor:
         self._traces[chosen] = trace
         now = self._clocks.monotonic_ns()
         offset = self._clocks.wall_ns() - now
-        self._worker.inbox.append(TraceRun(started, offset, begun_mono=now))
+        self._worker.inbox.append(
+            TraceRun(started, offset, begun_mono=now, attributes=trace.attributes)
+        )
         return trace
 
     def page_samples(self) -> list[SelfSample]:

@@ -82,9 +82,10 @@ class KnobResolver:
 
     def attach(self, trace_id: str, spec: StationSpec, station: Station) -> None:
         """Let a station of a running trace follow all changes from now on."""
+        reached = _Reached(trace_id, spec, station)
         with self._lock:
-            self._reached.append(_Reached(trace_id, spec, station))
-            self._push()
+            self._reached.append(reached)
+            self._push_to(reached)
 
     def detach(self, trace_id: str) -> None:
         """Forget a trace that is over, with what was set for it."""
@@ -222,17 +223,18 @@ class KnobResolver:
     def _push(self) -> None:
         """Hand new values to every station for which something differs."""
         for reached in self._reached:
-            merged = self._merged(reached.trace_id, reached.spec)
-            if _differs(reached.station.knobs, merged):
-                reached.station.knobs = KnobValues(merged, self._version)
-            reached.station.scheduled = tuple(
-                ScheduledChange(
-                    ns, KnobValues(self._merged(reached.trace_id, reached.spec, ns), self._version)
-                )
-                for ns in sorted(
-                    {s.bucket_ns for s in self._scheduled if _reaches(s.place, reached)}
-                )
+            self._push_to(reached)
+
+    def _push_to(self, reached: _Reached) -> None:
+        merged = self._merged(reached.trace_id, reached.spec)
+        if _differs(reached.station.knobs, merged):
+            reached.station.knobs = KnobValues(merged, self._version)
+        reached.station.scheduled = tuple(
+            ScheduledChange(
+                ns, KnobValues(self._merged(reached.trace_id, reached.spec, ns), self._version)
             )
+            for ns in sorted({s.bucket_ns for s in self._scheduled if _reaches(s.place, reached)})
+        )
 
 
 def _differs(values: KnobValues, merged: Mapping[str, KnobValue]) -> bool:

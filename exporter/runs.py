@@ -5,12 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from exporter.config import StationSpec
+from exporter.follower import Follower
 from exporter.knobs import KnobValues
 from exporter.model import SAMPLE_BYTES, EndReason, KnobStep, Tap, TraceStarted
 from exporter.resolver import KnobChange
 from exporter.station import Station
-from exporter.timeline import Follower, Stream
+from exporter.summary import StationMemory
+from exporter.timeline import Stream
 from exporter.track import Track
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A value of the host's that waits for the audio to reach its time."""
+
+    position: int
+    key: str
+    value: float
+    tap: Tap
 
 
 @dataclass(slots=True)
@@ -26,6 +38,9 @@ class StationRun:
     turned: list[tuple[int, KnobValues]] = field(default_factory=list)
     waiting: list[KnobChange] = field(default_factory=list)
     rejected: dict[tuple[Tap, str], int] = field(default_factory=dict)
+    memory: StationMemory = field(default_factory=StationMemory)
+    reported: list[Reported] = field(default_factory=list)
+    observed_count: int = 0
     last_item_ns: int = 0
     pre_seen: int = 0
 
@@ -56,6 +71,7 @@ class TraceRun:
     stations: dict[str, StationRun] = field(default_factory=dict)
     ending: tuple[int, EndReason] | None = None
     begun_mono: int = 0
+    attributes: dict[str, object] = field(default_factory=dict)
 
 
 def spans(

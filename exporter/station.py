@@ -6,6 +6,7 @@ that monitoring does. What they refuse they count; the exporter thread tells abo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns
 
@@ -21,8 +22,13 @@ from exporter.tap import (
     plain_bytes,
 )
 
+MAX_OBSERVED = 1_024
+
 Heard = tuple[int, int, int]
 """What ``pre`` returns for ``post(since=)``: first and last sample count, time (ns)."""
+
+Observation = tuple[int, str, object, str]
+"""What the host reports: when (monotonic ns), key, value, tap."""
 
 Chain = Callable[[bytes, KnobValues], Block]
 REFUSED: Heard = (0, -1, 0)
@@ -48,6 +54,8 @@ class Station:
         knobs: The values in force now; replaced as a whole, never changed.
         scheduled: Changes that wait for their bucket, oldest first; replaced as a whole.
         origin_ns: Wall time of sample 0 of PRE, once the exporter thread knows it.
+        observed: What the host reported and the exporter thread has not seen yet.
+        observed_count: How many values it has ever reported.
         pre_tap: Queue of what arrived.
         post_tap: Queue of what the station made of it.
     """
@@ -58,6 +66,8 @@ class Station:
         "_told",
         "key",
         "knobs",
+        "observed",
+        "observed_count",
         "origin_ns",
         "post_tap",
         "pre_tap",
@@ -71,6 +81,8 @@ class Station:
         self.knobs = knobs
         self.scheduled: tuple[ScheduledChange, ...] = ()
         self.origin_ns: int | None = None
+        self.observed: deque[Observation] = deque(maxlen=MAX_OBSERVED)
+        self.observed_count = 0
         self.pre_tap = TapQueue()
         self.post_tap = TapQueue()
         self._told: KnobValues | None = None
@@ -143,6 +155,19 @@ class Station:
         made = chain(block, self.knobs)
         self.post(made, since=heard)
         return made
+
+    def observe(self, key: str, value: float, *, tap: str = "POST") -> None:
+        """Report what only the host knows, such as ``stt.confidence_score``.
+
+        An unknown key or a value outside its range is refused and counted, never raised here.
+
+        Args:
+            key: A metric of the registry that a host reports, or one of the host's own.
+            value: In the metric's unit.
+            tap: ``PRE`` or ``POST``: with which tap it is stored.
+        """
+        self.observed_count += 1
+        self.observed.append((self._clock(), key, value, tap))
 
     def hold(self) -> None:
         """Say that nothing is due until ``resume()`` or the next block: hold, mute, DTX."""

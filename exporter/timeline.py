@@ -4,8 +4,7 @@ Positions are absolute sample indices since the epoch at the tap's rate, so that
 are one division away. Sample counts are the truth; arrival times only tell when a stream stood
 still. Lags are in samples.
 
-``Stream`` places a tap that has a clock of its own. ``Follower`` places POST of a ``process``
-station, whose sample n stands at PRE's sample n.
+``Stream`` places a tap that has a clock of its own; ``exporter.follower`` one that follows another.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 
 from exporter.knobs import KnobValues
 from exporter.model import MAX_BLOCK_SECONDS, SAMPLE_BYTES, Cause
-from exporter.tap import HOLD, RESUME, UNTIMED, Item
+from exporter.tap import HOLD, RESUME, Item
 
 NS = 1_000_000_000
 TOLERANCE_S = 0.1
@@ -23,14 +22,32 @@ PATIENCE_NS = 2 * NS
 STALL_FINAL_S = 60
 
 
+Mark = tuple[int, int, int]
+"""What is known of a block: its position, its arrival (monotonic ns), PRE-to-POST time or -1."""
+
+
 @dataclass(slots=True)
 class Placed:
-    """Audio at its position; ``held`` when live gauges have seen it before it was placed."""
+    """Audio without a hole, of one or many blocks.
+
+    Attributes:
+        position: Of the first sample.
+        end: Behind the last sample.
+        parts: The audio.
+        blocks: Where each block begins, when it came, how long the station took.
+        held: Whether the live gauges have seen it before it was placed.
+    """
 
     position: int
-    pcm: bytes
-    elapsed_ns: int = UNTIMED
+    end: int
+    parts: list[bytes]
+    blocks: list[Mark]
     held: bool = False
+
+    @property
+    def pcm(self) -> bytes:
+        """All of the audio."""
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
 
 @dataclass(slots=True)
@@ -105,7 +122,8 @@ class Stream:
     def feed(self, items: list[Item], *, full: bool) -> list[Event]:
         """Place what a tap was handed, in order; ``full`` when its queue had overflowed."""
         events: list[Event] = []
-        for arrived, end, payload, elapsed in items:
+        taken = self._take_steady(items, events)
+        for arrived, end, payload, elapsed in items[taken:] if taken else items:
             if isinstance(payload, str):
                 self._mark(payload, events)
             elif isinstance(payload, KnobValues) and self.frontier is None:
@@ -116,6 +134,34 @@ class Stream:
                     self._anchor(block)
                 self._take(block, events, full=full)
         return events
+
+    def _take_steady(self, items: list[Item], events: list[Event]) -> int:
+        """Place blocks that come one after the other in time, in one go; return how many.
+
+        Nearly all blocks do. What is left goes the long way.
+        """
+        start = self._origin + self.placed_count
+        if self.frontier != start or self._held or self.on_hold:
+            return 0
+        origin, offset, rate = self._origin, self.offset_ns, self.rate
+        base, tolerance, count = self._base, int(TOLERANCE_S * rate), self.placed_count
+        parts: list[bytes] = []
+        blocks: list[Mark] = []
+        for arrived, end, payload, elapsed in items:
+            if type(payload) is not bytes or end - (len(payload) >> 1) != count:
+                break
+            lag = ((arrived + offset) * rate + NS // 2) // NS - origin - end
+            if lag > base + tolerance:
+                break
+            base = min(base, lag)
+            parts.append(payload)
+            blocks.append((origin + count, arrived, elapsed))
+            count = end
+        if blocks:
+            self._base, self._last_arrival = base, blocks[-1][1]
+            self.placed_count, self.frontier = count, origin + count
+            events.append(Placed(start, origin + count, parts, blocks))
+        return len(blocks)
 
     def settle(self, now: int) -> list[Event]:
         """Decide what time has decided: held blocks after 2 s, a stall after 60 s, a hold."""
@@ -210,8 +256,8 @@ class Stream:
         self.placed_count = block.end
         pcm, position = self._after_frontier(block.payload, position)
         if pcm:
-            self.frontier = position + len(pcm) // SAMPLE_BYTES
-            events.append(Placed(position, pcm, block.elapsed_ns, held))
+            mark = (position, block.arrived, block.elapsed_ns)
+            self.frontier = put(events, pcm, mark, held=held)
 
     def _skip(self, start: int, cause: Cause, events: list[Event]) -> None:
         """Pass over samples that the queue lost; POST may well have them."""
@@ -270,6 +316,20 @@ class Stream:
             self._miss(idle - margin, cause, events)
 
 
+def put(events: list[Event], pcm: bytes, mark: Mark, *, held: bool = False) -> int:
+    """Add audio to what lies directly before it, or as an event of its own; return its end."""
+    position = mark[0]
+    end = position + len(pcm) // SAMPLE_BYTES
+    last = events[-1] if events else None
+    if isinstance(last, Placed) and last.end == position and last.held is held:
+        last.parts.append(pcm)
+        last.blocks.append(mark)
+        last.end = end
+    else:
+        events.append(Placed(position, end, [pcm], [mark], held))
+    return end
+
+
 def _was_held(events: list[Event]) -> None:
     last = events[-1] if events else None
     if isinstance(last, Placed):
@@ -278,110 +338,3 @@ def _was_held(events: list[Event]) -> None:
 
 def _samples(block: _Held) -> int:
     return len(block.payload) // SAMPLE_BYTES if isinstance(block.payload, bytes) else 0
-
-
-@dataclass(slots=True)
-class Follower:
-    """Places POST of a ``process`` station on PRE's timeline.
-
-    Attributes:
-        leader: PRE.
-        frontier: Everything before this position is placed or missing; None before PRE's anchor.
-        too_late: Samples dropped because their gap was final.
-    """
-
-    leader: Stream
-    frontier: int | None = None
-    too_late: int = 0
-    _pending: deque[Item] = field(default_factory=deque)
-    _progress: deque[tuple[int, int]] = field(default_factory=deque)
-    _count: int = 0
-
-    def feed(self, items: list[Item], leader_events: list[Event], *, full: bool) -> list[Event]:
-        """Place what a tap was handed, as far as PRE has its place."""
-        events: list[Event] = []
-        self._pending.extend(items)
-        if self.frontier is None:
-            if self.leader.frontier is None:
-                return events
-            first_count, origin = self.leader.origins[0]
-            self.frontier = origin + first_count
-        shared = [e for e in leader_events if isinstance(e, Missing) and e.shared]
-        for gap in shared:
-            self._place_until(gap.position, events, full=full)
-            self._miss_until(gap.position, Cause.NOT_RECEIVED, events)
-            self._miss_until(gap.position + gap.samples, gap.cause, events)
-        self._place_until(None, events, full=full)
-        return events
-
-    def settle(self, now: int) -> list[Event]:
-        """Give up on what PRE had 2 s ago."""
-        events: list[Event] = []
-        if self.frontier is None or self.leader.frontier is None:
-            return events
-        self._progress.append((now, self.leader.frontier))
-        while self._progress and now - self._progress[0][0] >= PATIENCE_NS:
-            self._miss_until(self._progress.popleft()[1], Cause.NOT_RECEIVED, events)
-        return events
-
-    def finish(self) -> list[Event]:
-        """Give up on all that PRE has."""
-        events: list[Event] = []
-        if self.leader.frontier is not None and self.frontier is not None:
-            self._miss_until(self.leader.frontier, Cause.NOT_RECEIVED, events)
-        self._pending.clear()
-        return events
-
-    @property
-    def held_samples(self) -> int:
-        """Samples that wait for their place."""
-        return sum(len(i[2]) // SAMPLE_BYTES for i in self._pending if isinstance(i[2], bytes))
-
-    def _place_until(self, position: int | None, events: list[Event], *, full: bool) -> None:
-        while self._pending:
-            _, end, pcm, elapsed = self._pending[0]
-            samples = len(pcm) // SAMPLE_BYTES
-            start = end - samples
-            if end > self.leader.placed_count or not isinstance(pcm, bytes):
-                return
-            if position is not None and self._origin_of(start) + start >= position:
-                return
-            self._pending.popleft()
-            if full and start > self._count:
-                self._miss_until(self._origin_of(start) + start, Cause.OVERRUN, events)
-            self._count = end
-            self._place(pcm, start, elapsed, events)
-
-    def _place(self, pcm: bytes, start: int, elapsed: int, events: list[Event]) -> None:
-        """Place a block; in parts when PRE's timeline moved inside it."""
-        while pcm:
-            origin, samples = self._origin_of(start), len(pcm) // SAMPLE_BYTES
-            room = min(samples, self._next_origin(start) - start)
-            self._lay(pcm[: room * SAMPLE_BYTES], origin + start, elapsed, events)
-            pcm, start, elapsed = pcm[room * SAMPLE_BYTES :], start + room, UNTIMED
-
-    def _lay(self, pcm: bytes, position: int, elapsed: int, events: list[Event]) -> None:
-        self._miss_until(position, Cause.NOT_RECEIVED, events)
-        frontier = self.frontier or 0
-        late = min(frontier - position, len(pcm) // SAMPLE_BYTES)
-        if late > 0:
-            self.too_late += late
-            pcm, position = pcm[late * SAMPLE_BYTES :], position + late
-        if pcm:
-            events.append(Placed(position, pcm, elapsed))
-            self.frontier = position + len(pcm) // SAMPLE_BYTES
-
-    def _miss_until(self, position: int, cause: Cause, events: list[Event]) -> None:
-        if self.frontier is not None and position > self.frontier:
-            events.append(Missing(self.frontier, position - self.frontier, cause))
-            self.frontier = position
-
-    def _origin_of(self, count: int) -> int:
-        origins = self.leader.origins
-        while len(origins) > 1 and origins[1][0] <= min(count, self._count):
-            origins.popleft()
-        return next(origin for first, origin in reversed(origins) if first <= count)
-
-    def _next_origin(self, count: int) -> int:
-        later = (first for first, _ in self.leader.origins if first > count)
-        return next(later, 1 << 62)

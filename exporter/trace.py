@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from exporter.errors import TraceError
 from exporter.knobs import KnobValues
+from exporter.model import KEY_PATTERN
 from exporter.station import Chain, Heard, Station
 from exporter.tap import Block
+
+MAX_ATTRIBUTES, MAX_TEXT = 64, 256
 
 StationFactory = Callable[[str, str, dict[str, object]], Station]
 
@@ -18,6 +23,7 @@ class Trace:
 
     Attributes:
         trace_id: Its id, as in SQL, file names and exemplars.
+        attributes: What was set while it runs.
     """
 
     def __init__(
@@ -31,6 +37,28 @@ class Trace:
         self._on_end = on_end
         self._stations: dict[str, Station] = {}
         self._is_over = False
+        self.attributes: dict[str, object] = {}
+
+    def set_attribute(self, key: str, value: object) -> None:
+        """Write down what becomes known while the call runs, such as ``asterisk.channel_state``.
+
+        The last value counts; it is in SQL with the end of the call.
+
+        Args:
+            key: Letters, digits, ``_``, ``.`` and ``-``.
+            value: Text of up to 256 characters, a number, true or false.
+
+        Raises:
+            TraceError: Key or value is not valid, or there are 64 attributes already.
+        """
+        if not KEY_PATTERN.fullmatch(key):
+            raise TraceError(f"attribute {key!r} does not match {KEY_PATTERN.pattern}")
+        is_text = isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable()
+        if not is_text and not (isinstance(value, int | float) and math.isfinite(value)):
+            raise TraceError(f"attribute {key!r}: {value!r} is no short text, number or truth")
+        if key not in self.attributes and len(self.attributes) >= MAX_ATTRIBUTES:
+            raise TraceError(f"attribute {key!r}: a trace has {MAX_ATTRIBUTES} at most")
+        self.attributes[key] = value
 
     def station(self, key: str, **options: object) -> Station:
         """Return a station of this call; the same object for the same key.
@@ -95,6 +123,9 @@ class SilentStation(Station):
     def process(self, block: bytes, chain: Chain) -> Block:
         """Run the chain."""
         return chain(block, self.knobs)
+
+    def observe(self, key: str, value: float, *, tap: str = "POST") -> None:
+        """Report nothing."""
 
     def hold(self) -> None:
         """Say nothing."""

@@ -5,21 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
-from exporter.analysis.frames import Grid, Matrix
-from exporter.metrics import FRAME_METRICS
-from exporter.model import (
-    BUCKET_NS,
-    BUCKET_SECONDS,
-    SAMPLE_BYTES,
-    Aggregate,
-    Cause,
-    Gap,
-    Run,
-    Tap,
-    TapBucket,
-)
-from exporter.timeline import to_ns
+from exporter.analysis.analyzer import WIDTH
+from exporter.analysis.frames import Grid, Matrix, Stretch, TapMemory
+from exporter.metrics import COLUMNS
+from exporter.model import BUCKET_NS, BUCKET_SECONDS, SAMPLE_BYTES, Cause, Gap, Run, Tap
+from exporter.timeline import NS, Placed, to_ns
+
+Samples = npt.NDArray[np.int16]
+Offsets = npt.NDArray[np.int64]
+Column = npt.NDArray[np.float64]
+
+# Longer without a block, and the sender is not active: it counts neither for nor against its pace.
+_PAUSE_NS = NS
+
+
+@dataclass(slots=True)
+class Notes:
+    """Values of a metric that is not measured on frames, and when the newest was noted."""
+
+    values: list[float] = field(default_factory=list)
+    position: int = 0
 
 
 @dataclass(slots=True)
@@ -28,20 +35,68 @@ class Draft:
 
     audio: list[tuple[int, bytes]] = field(default_factory=list)
     gaps: list[tuple[int, int, Cause]] = field(default_factory=list)
-    rows: list[Matrix] = field(default_factory=list)
-    last_frame: int = 0
-    values: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    rows: list[tuple[int, Matrix]] = field(default_factory=list)
+    notes: dict[str, Notes] = field(default_factory=dict)
+    borders: list[int] = field(default_factory=list)
+    active_samples: int = 0
+    active_ns: int = 0
+
+    def note(self, key: str, values: list[float], position: int) -> None:
+        """Take values of one metric; the newest was noted at ``position``."""
+        notes = self.notes.get(key)
+        if notes is None:
+            notes = self.notes[key] = Notes()
+        notes.values += values
+        notes.position = position
 
 
-@dataclass(slots=True)
-class FrameJob:
-    """Whole frames of one tap that wait to be measured."""
+@dataclass(frozen=True, slots=True)
+class ClosedTap:
+    """One bucket of one tap, complete, before it is summed up.
 
-    track: Track
-    position: int
-    pcm: bytes
-    is_live: bool
-    is_final: bool
+    Attributes:
+        tap: PRE or POST.
+        rate: Sampling rate in Hz.
+        start_ns: Start of the bucket.
+        first_sample: Offset of the first due sample in the bucket.
+        due_samples: How many samples were due.
+        runs: The audio, ordered, disjoint.
+        gaps: What is missing, ordered, disjoint.
+        rows: Measurements of frames, ``[frames, WIDTH]``.
+        starts: Offset of each frame in the bucket.
+        notes: Values of metrics that are not measured on frames.
+        borders: Offsets at which a block of the host begins.
+        pace: Seconds of audio per second of wall clock while active; NaN where unknown.
+    """
+
+    tap: Tap
+    rate: int
+    start_ns: int
+    first_sample: int
+    due_samples: int
+    runs: tuple[Run, ...]
+    gaps: tuple[Gap, ...]
+    rows: Matrix
+    starts: Offsets
+    notes: dict[str, Notes]
+    borders: Offsets
+    pace: float
+
+    def column(self, key: str) -> Column:
+        """Return the values of one metric, one for each frame; NaN is unknown."""
+        return self.rows[:, COLUMNS[key]]
+
+    @property
+    def speech(self) -> npt.NDArray[np.bool_]:
+        """Which frames are speech."""
+        return self.column("pcm.vad_probability") >= 0.5  # noqa: PLR2004 - the definition
+
+    def samples(self) -> Samples:
+        """Lay the audio out over the bucket, with zeros where there is none."""
+        laid = np.zeros(BUCKET_SECONDS * self.rate, np.int16)
+        for run in self.runs:
+            laid[run.first_sample : run.first_sample + run.samples] = np.frombuffer(run.pcm, "<i2")
+        return laid
 
 
 class Track:
@@ -54,6 +109,7 @@ class Track:
         frontier: Everything before is audio or gap.
         received: Samples of audio kept so far.
         frames: Frames measured so far.
+        pending: Frames that wait to be measured.
     """
 
     def __init__(self, tap: Tap, rate: int) -> None:
@@ -63,9 +119,13 @@ class Track:
         self.frontier = 0
         self.received = 0
         self.frames = 0
+        self.pending: list[Stretch] = []
         self._size = BUCKET_SECONDS * rate
         self._grid = Grid(rate)
+        self._memory = TapMemory()
         self._drafts: dict[int, Draft] = {}
+        self._last_arrival = 0
+        self._open_from = 0
 
     @property
     def open_samples(self) -> int:
@@ -97,16 +157,52 @@ class Track:
             pcm = pcm[len(part) :]
         self.frontier = max(self.frontier, position)
 
-    def cut(self, position: int, pcm: bytes, *, is_live: bool) -> FrameJob | None:
-        """Cut audio into whole frames to be measured."""
-        first, whole = self._grid.cut(position, pcm)
-        return FrameJob(self, first, whole, is_live, is_final=True) if whole else None
+    def see_blocks(self, placed: Placed) -> None:
+        """Remember where blocks begin, and how fast they came."""
+        blocks, size = placed.blocks, self._size
+        bucket = placed.position // size
+        if blocks[-1][0] // size == bucket:
+            base = bucket * size
+            self._draft(bucket).borders += [position - base for position, _, _ in blocks]
+        else:
+            for position, _, _ in blocks:
+                self._draft(position // size).borders.append(position % size)
+        self._see_pace(placed)
 
-    def preview(self, pcm: bytes) -> FrameJob | None:
-        """Cut audio that has no place yet, for the live gauges alone."""
+    def _see_pace(self, placed: Placed) -> None:
+        """Count audio and the time that it took to come, unless nothing came for long."""
+        draft, ends = self._draft(placed.position // self._size), [placed.end]
+        passed, newest = placed.blocks[-1][1] - self._last_arrival, placed.blocks[-1][1]
+        if passed <= _PAUSE_NS:
+            draft.active_samples += placed.end - placed.position
+            draft.active_ns += passed
+        else:
+            ends = [position for position, _, _ in placed.blocks[1:]] + ends
+            for (position, arrived, _), end in zip(placed.blocks, ends, strict=True):
+                passed = arrived - self._last_arrival
+                if self._last_arrival and passed <= _PAUSE_NS + (end - position) * NS // self.rate:
+                    draft.active_samples += end - position
+                    draft.active_ns += passed
+                self._last_arrival = arrived
+        self._last_arrival = newest
+
+    def cut(self, position: int, pcm: bytes, *, is_live: bool, has_spectrum: bool) -> None:
+        """Cut audio into whole frames, which wait to be measured."""
+        first, whole = self._grid.cut(position, pcm)
+        if not whole:
+            return
+        last = self.pending[-1] if self.pending else None
+        if last and last.is_followed_by(first, is_live=is_live, has_spectrum=has_spectrum):
+            last.pcm.append(whole)
+        else:
+            self.pending.append(
+                Stretch(self._memory, self.rate, first, [whole], is_live, has_spectrum)
+            )
+
+    def whole_frames(self, pcm: bytes) -> bytes:
+        """Return as much of audio as is whole frames."""
         size = self._grid.frame_samples * SAMPLE_BYTES
-        whole = pcm[: len(pcm) // size * size]
-        return FrameJob(self, 0, whole, is_live=True, is_final=False) if whole else None
+        return pcm[: len(pcm) // size * size]
 
     def miss(self, position: int, samples: int, cause: Cause, *, cuts_grid: bool = True) -> None:
         """Write down samples that are missing."""
@@ -127,16 +223,32 @@ class Track:
         while len(values):
             bucket = self.bucket_of(position)
             room = -((position - (bucket + 1) * self._size) // step)
-            draft = self._draft(bucket)
-            draft.rows.append(values[:room])
+            self._draft(bucket).rows.append((position, values[:room]))
             position += step * min(room, len(values))
-            draft.last_frame = position - step
             values = values[room:]
 
-    def note(self, key: str, position: int, value: float) -> None:
-        """Take one value of a metric that is not measured on frames."""
-        draft = self._draft(self.bucket_of(max(position, self.first or 0)))
-        draft.values.setdefault(key, []).append((position, value))
+    def note(self, key: str, position: int, value: float) -> bool:
+        """Take one value of a metric that is not measured on frames.
+
+        Returns:
+            Whether there was an open bucket with something due in it to take it.
+        """
+        if self.first is None:
+            return False
+        place = max(self.first, min(position, self.frontier - 1))
+        if place // self._size < self._open_from:
+            return False
+        self._draft(place // self._size).note(key, [value], place)
+        return True
+
+    def note_latencies(self, key: str, placed: Placed, values: list[tuple[int, float]]) -> None:
+        """Take a value for each of several blocks: their positions, and the values."""
+        if values[0][0] // self._size == (placed.end - 1) // self._size:
+            draft = self._draft(values[0][0] // self._size)
+            draft.note(key, [value for _, value in values], values[-1][0])
+        else:
+            for position, value in values:
+                self._draft(position // self._size).note(key, [value], position)
 
     def end(self) -> None:
         """Give up the rest that is no whole frame: nothing follows."""
@@ -146,9 +258,10 @@ class Track:
         """Return the numbers of the open buckets, oldest first."""
         return sorted(self._drafts)
 
-    def close(self, bucket: int) -> TapBucket | None:
+    def close(self, bucket: int) -> ClosedTap | None:
         """Close a bucket and return it; None when nothing was due in it."""
         draft = self._drafts.pop(bucket, None)
+        self._open_from = max(self._open_from, bucket + 1)
         if draft is None or self.first is None:
             return None
         base = bucket * self._size
@@ -156,51 +269,43 @@ class Track:
         due = min(self.frontier - base, self._size) - first
         if due <= 0:
             return None
-        start_ns = bucket * BUCKET_NS
-        return TapBucket(
+        pace = (
+            NS * draft.active_samples / self.rate / draft.active_ns if draft.active_ns else np.nan
+        )
+        return ClosedTap(
             tap=self.tap,
             rate=self.rate,
+            start_ns=bucket * BUCKET_NS,
             first_sample=first,
             due_samples=due,
             runs=_runs(draft.audio),
             gaps=_gaps(draft.gaps),
-            aggregates=tuple(self._aggregates(draft, start_ns)),
+            rows=np.concatenate([rows for _, rows in draft.rows] or [np.empty((0, WIDTH))]),
+            starts=_starts(draft.rows, base, self._grid.frame_samples),
+            notes=draft.notes,
+            borders=np.array(draft.borders, np.int64),
+            pace=pace,
         )
 
-    def _aggregates(self, draft: Draft, start_ns: int) -> list[Aggregate]:
-        frames = sum(len(rows) for rows in draft.rows)
-        found = [Aggregate("stream.frames", 1, frames, frames, frames, frames, start_ns)]
-        if frames:
-            found += _of_frames(np.concatenate(draft.rows), to_ns(draft.last_frame, self.rate))
-        for key, notes in draft.values.items():
-            values = [value for _, value in notes]
-            last_ns = to_ns(notes[-1][0], self.rate)
-            extremes = (min(values), max(values), sum(values), values[-1])
-            found.append(Aggregate(key, len(values), *extremes, last_ns))
-        return found
+    def time_of(self, notes: Notes) -> int:
+        """Return when the newest of these values was noted, in ns."""
+        return to_ns(notes.position, self.rate)
 
     def _begin(self, position: int) -> None:
         if self.first is None:
             self.first = self.frontier = position
 
     def _draft(self, bucket: int) -> Draft:
-        return self._drafts.setdefault(bucket, Draft())
+        draft = self._drafts.get(bucket)
+        if draft is None:
+            draft = self._drafts[bucket] = Draft()
+        return draft
 
 
-def _of_frames(rows: Matrix, last_ns: int) -> list[Aggregate]:
-    """Aggregate the columns of frame measurements; a column without a value has no aggregate."""
-    known = ~np.isnan(rows)
-    count = known.sum(axis=0)
-    low = np.where(known, rows, np.inf).min(axis=0)
-    high = np.where(known, rows, -np.inf).max(axis=0)
-    total = np.where(known, rows, 0.0).sum(axis=0)
-    last = rows[len(rows) - 1 - known[::-1].argmax(axis=0), np.arange(rows.shape[1])]
-    columns = zip(FRAME_METRICS, count, low, high, total, last, strict=True)
-    return [
-        Aggregate(metric.key, int(n), float(lo), float(hi), float(sum_), float(newest), last_ns)
-        for metric, n, lo, hi, sum_, newest in columns
-        if n
-    ]
+def _starts(rows: list[tuple[int, Matrix]], base: int, step: int) -> Offsets:
+    """Return where each frame begins in the bucket."""
+    parts = [np.arange(len(values)) * step + (position - base) for position, values in rows]
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
 def _runs(audio: list[tuple[int, bytes]]) -> tuple[Run, ...]:

@@ -11,17 +11,23 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 
-from exporter.analysis.frames import Batch
-from exporter.config import Limits
+import numpy as np
+
+from exporter.analysis.analyzer import Analyzer
+from exporter.analysis.frames import Matrix, Stretch
+from exporter.breath import Breath
+from exporter.closing import Closer, Sampling
+from exporter.config import Settings
 from exporter.exposition import Exposition, Page
-from exporter.live import StationLive
+from exporter.live import Layout, StationLive, TapLive
 from exporter.model import (
     BUCKET_NS,
+    FRAMES_PER_SECOND,
     SAMPLE_BYTES,
     Archive,
-    Bucket,
     Cause,
     Clock,
     EndReason,
@@ -32,53 +38,68 @@ from exporter.model import (
     Tap,
     TraceEnded,
 )
+from exporter.observing import Observing
 from exporter.resolver import KnobResolver
-from exporter.runs import StationRun, TraceRun, spans, steps_of
+from exporter.runs import StationRun, TraceRun, spans
 from exporter.selfmetrics import Tally
 from exporter.tap import Item, TapQueue
-from exporter.timeline import Event, KnobsTurned, Missing, Placed, to_ns
-from exporter.track import FrameJob
+from exporter.timeline import NS, Event, KnobsTurned, Missing, Placed, to_ns
+from exporter.track import Track
 
 _log = logging.getLogger(__name__)
 
 PASS_S = 0.2
-NS = 1_000_000_000
+_LATENCY, _DEPTH = "pipe.processing_latency_ms", "pipe.queue_depth"
 
 
 class Worker:
     """Owns the timelines, the live numbers and the open buckets.
 
     Args:
-        limits: How much is taken on.
+        settings: How much is taken on, and which metrics there are.
         archive: Where closed buckets go, if anywhere.
         resolver: Where knob changes come from.
         clock: Monotonic nanoseconds.
         tally: The own numbers.
+        breath: Lets the audio threads in between.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a thread needs of the others
         self,
-        limits: Limits,
+        settings: Settings,
         archive: Archive | None,
         resolver: KnobResolver,
         *,
         clock: Clock,
         tally: Tally,
+        breath: Breath,
     ) -> None:
         self.page = Page()
         self.inbox: deque[TraceRun | StationRun | tuple[str, int, EndReason]] = deque()
         self.on_ended: deque[str] = deque()
+        limits = settings.limits
         self._limits = limits
+        self._observing = Observing(settings.metrics, tally)
         self._archive = archive
         self._resolver = resolver
         self._clock = clock
         self._tally = tally
         self._traces: dict[str, TraceRun] = {}
         self._live: dict[str, StationLive] = {}
-        self._exposition = Exposition(limits.max_series, limits.stale_after_s)
-        self._rendered = -1
+        self._layout = Layout(settings.metrics)
+        self._exposition = Exposition(self._layout, limits.max_series, limits.stale_after_s)
+        self._analyzer = Analyzer(limits.silence_dbfs)
+        self._sampling = Sampling(limits.pair_load)
+        self._closer = Closer(
+            settings.health,
+            limits.silence_dbfs,
+            sampling=self._sampling,
+            offer=self._offer,
+            tally=tally,
+            breath=breath,
+        )
+        self._breath = breath
         self._offered = 0
-        self._handed = 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -105,10 +126,12 @@ class Worker:
     def step(self) -> None:
         """Run one pass now; used by the thread, by simulated time and by ``flush``."""
         with self._lock:
-            started = time.thread_time()
-            self._pass(self._clock())
+            started, now = time.thread_time(), self._clock()
+            self._pass(now)
+            spent = time.thread_time() - started
+            self._sampling.spend(spent, now)
             self._tally.add("worker_passes_total")
-            self._tally.add("worker_seconds_total", by=time.thread_time() - started)
+            self._tally.add("worker_seconds_total", by=spent)
 
     def render(self, own: list[SelfSample]) -> None:
         """Render the page anew."""
@@ -128,7 +151,7 @@ class Worker:
             return {
                 "offered": self._offered + waiting,
                 "open": sum(run.open_samples for run in runs),
-                "handed_on": self._handed,
+                "handed_on": self._closer.handed_samples,
                 "dropped": int(self._tally.total("samples_dropped_total")),
             }
 
@@ -148,24 +171,20 @@ class Worker:
         for trace in self._traces.values():
             self._resolver.tick(now + trace.offset_ns)
             break
-        jobs: list[FrameJob] = []
-        owners: list[StationRun] = []
         for trace in list(self._traces.values()):
             # Before the timelines see the time: an idle call is over, it is not one long gap.
             self._end_if_idle(trace, now)
             for run in trace.stations.values():
                 try:
-                    found = self._drain(run, trace, now)
+                    self._drain(run, trace, now)
                 except Exception:
                     self._tally.add("worker_errors_total")
                     _log.exception("station %s failed in one pass; going on", run.spec.key)
-                    continue
-                jobs += found
-                owners += [run] * len(found)
-        self._measure(jobs, owners, now)
+                self._breath.take()
+        self._measure(now // NS)
         self._pass_changes()
         for trace in list(self._traces.values()):
-            self._close_complete(trace)
+            self._closer.close_complete(trace, self._live)
             if trace.ending is not None:
                 self._end(trace, trace.ending)
         self._tally.set("active_calls", len(self._traces))
@@ -178,16 +197,22 @@ class Worker:
             trace = self._traces.get(message.trace_id)
             if trace is not None:
                 trace.stations[message.spec.key] = message
-                self._live.setdefault(message.spec.key, StationLive()).active += 1
+                self._station_live(message.spec.key).active += 1
         elif message[0] in self._traces:
             self._traces[message[0]].ending = message[1:]
 
-    def _drain(self, run: StationRun, trace: TraceRun, now: int) -> list[FrameJob]:
+    def _station_live(self, key: str) -> StationLive:
+        live = self._live.get(key)
+        if live is None:
+            live = self._live[key] = StationLive(self._layout)
+        return live
+
+    def _drain(self, run: StationRun, trace: TraceRun, now: int) -> None:
         """Place what the two taps of a station hold; POST first, so that its PRE is there."""
         post_items, post_full = run.station.post_tap.drain()
         pre_items, pre_full = run.station.pre_tap.drain()
-        self._count_offered(run, pre_items, post_items)
-        pre_items, is_cut = self._within_backlog(run, pre_items)
+        drained = self._count_offered(run, pre_items, post_items, full=pre_full)
+        pre_items, is_cut = self._within_backlog(run, pre_items, drained[0])
         if pre_items:
             run.last_item_ns = pre_items[-1][0]
         events = run.stream.feed(pre_items, full=pre_full or is_cut)
@@ -202,34 +227,49 @@ class Worker:
         run.station.origin_ns = run.stream.origin_ns
         self._count_rejected(run)
         second = now // NS
-        self._note_depth(run, Tap.PRE, pre_items, second)
-        self._note_depth(run, Tap.POST, post_items, second)
-        jobs = self._apply(run, Tap.PRE, events, second) + self._apply(
-            run, Tap.POST, followed, second
-        )
-        for pcm in run.stream.fresh:
-            preview = run.tracks[Tap.PRE].preview(pcm)
-            jobs += [preview] if preview else []
-        run.stream.fresh.clear()
-        return jobs
+        for tap, samples in zip(Tap, drained, strict=True):
+            self._note_depth(run, tap, samples, second)
+        self._apply(run, Tap.PRE, events, second)
+        self._apply(run, Tap.POST, followed, second)
+        self._glance(run, second)
+        self._observing.take(run, trace, self._live[run.spec.key])
 
-    def _count_offered(self, run: StationRun, pre: list[Item], post: list[Item]) -> None:
-        """Count what was offered, with what the queue of PRE had no room for."""
-        drained = [len(item[2]) // SAMPLE_BYTES for item in pre if isinstance(item[2], bytes)]
-        if drained:
-            overflow = pre[-1][1] - run.pre_seen - sum(drained)
-            run.pre_seen = pre[-1][1]
-            self._offered += sum(drained) + overflow
-            if overflow:
-                self._drop(overflow, "overrun")
-        self._offered += sum(
-            len(item[2]) // SAMPLE_BYTES for item in post if isinstance(item[2], bytes)
-        )
+    def _glance(self, run: StationRun, second: int) -> None:
+        """Show audio that has no place yet; the live gauges do not wait."""
+        fresh, run.stream.fresh = run.stream.fresh, []
+        whole = run.tracks[Tap.PRE].whole_frames(b"".join(fresh))
+        if whole:
+            rows = self._analyzer.glance(whole, run.spec.rate)
+            self._live[run.spec.key].tap(Tap.PRE).see_frames(rows, second)
 
-    def _within_backlog(self, run: StationRun, items: list[Item]) -> tuple[list[Item], bool]:
+    def _count_offered(
+        self, run: StationRun, pre: list[Item], post: list[Item], *, full: bool
+    ) -> tuple[int, int]:
+        """Count what was offered, with what the queue of PRE had no room for.
+
+        Returns:
+            Samples of audio that were drained at PRE and at POST.
+        """
+        drained_post = _samples(post)
+        self._offered += drained_post
+        if not pre:
+            return 0, drained_post
+        offered = pre[-1][1] - run.pre_seen
+        run.pre_seen = pre[-1][1]
+        self._offered += offered
+        # The count in the items is exact; only a queue that was full has lost some of them.
+        drained = _samples(pre) if full else offered
+        if offered > drained:
+            self._drop(offered - drained, "overrun")
+        return drained, drained_post
+
+    def _within_backlog(
+        self, run: StationRun, items: list[Item], waiting: int
+    ) -> tuple[list[Item], bool]:
         """Leave out the oldest audio beyond the backlog that is allowed."""
         limit = int(self._limits.max_backlog_s * run.spec.rate)
-        waiting = sum(len(item[2]) // SAMPLE_BYTES for item in items if isinstance(item[2], bytes))
+        if waiting <= limit:
+            return items, False
         kept: list[Item] = []
         for item in items:
             if waiting > limit and isinstance(item[2], bytes):
@@ -240,8 +280,7 @@ class Worker:
                 kept.append(item)
         return kept, len(kept) < len(items)
 
-    def _apply(self, run: StationRun, tap: Tap, events: list[Event], second: int) -> list[FrameJob]:
-        jobs: list[FrameJob] = []
+    def _apply(self, run: StationRun, tap: Tap, events: list[Event], second: int) -> None:
         track = run.tracks[tap]
         live = self._live[run.spec.key].tap(tap)
         for event in events:
@@ -252,96 +291,75 @@ class Worker:
                 run.turned.append((event.position, event.values))
                 self._tell_changes(run, event)
             else:
-                jobs += self._apply_audio(run, tap, event, second)
-        return jobs
+                self._apply_audio(run, track, event, live)
+                self._note_latency(run, track, event, second)
 
-    def _apply_audio(self, run: StationRun, tap: Tap, event: Placed, second: int) -> list[FrameJob]:
+    def _apply_audio(self, run: StationRun, track: Track, event: Placed, live: TapLive) -> None:
         """Record and cut audio, as far as the monitoring knobs in force allow."""
-        jobs: list[FrameJob] = []
-        track, live = run.tracks[tap], self._live[run.spec.key].tap(tap)
+        tap = track.tap
         for position, pcm, knobs in spans(run.turned, event.position, event.pcm):
+            values = run.station.knobs if knobs is None else knobs
             samples = len(pcm) // SAMPLE_BYTES
-            is_heard = knobs is None or bool(knobs[f"monitoring.{tap.lower()}_tap_enabled"])
-            if not is_heard or not (knobs is None or knobs["monitoring.audio_capture_enabled"]):
+            is_heard = bool(values[f"monitoring.{tap.lower()}_tap_enabled"])
+            if not is_heard or not values["monitoring.audio_capture_enabled"]:
                 track.miss(position, samples, Cause.DISABLED, cuts_grid=not is_heard)
                 live.count_missing(samples, Cause.DISABLED)
                 self._drop(samples, "disabled")
             else:
                 track.record(position, pcm)
-                live.count_audio(pcm)
-            if is_heard and (knobs is None or knobs["monitoring.metrics_enabled"]):
-                job = track.cut(position, pcm, is_live=not event.held)
-                jobs += [job] if job else []
-        if event.elapsed_ns >= 0:
-            self._note_latency(run, tap, event, second)
-        return jobs
+                live.count_audio(samples)
+            if is_heard and values["monitoring.metrics_enabled"]:
+                has_spectrum = bool(values["monitoring.fft_analysis_enabled"])
+                track.cut(position, pcm, is_live=not event.held, has_spectrum=has_spectrum)
+        track.see_blocks(event)
 
-    def _note_latency(self, run: StationRun, tap: Tap, event: Placed, second: int) -> None:
-        key, value = "pipe.processing_latency_ms", event.elapsed_ns / 1e6
-        track, live = run.tracks[tap], self._live[run.spec.key].tap(tap)
-        track.note(key, event.position, value)
-        live.see_value(key, value, second)
-        live.count_value(key, value, self._exemplar(run, event.position))
+    def _note_latency(self, run: StationRun, track: Track, event: Placed, second: int) -> None:
+        timed = [(position, ns / 1e6) for position, _, ns in event.blocks if ns >= 0]
+        if not timed:
+            return
+        track.note_latencies(_LATENCY, event, timed)
+        values, live = [value for _, value in timed], self._live[run.spec.key].tap(track.tap)
+        live.see_values(_LATENCY, values, second)
+        live.count_values(_LATENCY, values, self._exemplar(run, timed[-1][0]))
 
-    def _note_depth(self, run: StationRun, tap: Tap, items: list[Item], second: int) -> None:
+    def _note_depth(self, run: StationRun, tap: Tap, samples: int, second: int) -> None:
         track = run.tracks[tap]
-        if items and track.first is not None:
-            samples = sum(len(item[2]) for item in items if isinstance(item[2], bytes))
-            depth = samples / SAMPLE_BYTES / (run.spec.rate // 50)
-            track.note("pipe.queue_depth", track.frontier, depth)
-            self._live[run.spec.key].tap(tap).see_value("pipe.queue_depth", depth, second)
+        if samples and track.first is not None:
+            depth = samples / (run.spec.rate // FRAMES_PER_SECOND)
+            track.note(_DEPTH, track.frontier, depth)
+            self._live[run.spec.key].tap(tap).see_values(_DEPTH, [depth], second)
 
-    def _measure(self, jobs: list[FrameJob], owners: list[StationRun], now: int) -> None:
-        """Measure the frames of all taps together, batch by frame length."""
-        by_length: dict[int, list[int]] = {}
-        for index, job in enumerate(jobs):
-            by_length.setdefault(job.track.rate // 50, []).append(index)
-        for length, indices in by_length.items():
-            batch = Batch(length, self._limits.silence_dbfs)
-            for index, rows in zip(
-                indices, batch.measure([jobs[i].pcm for i in indices]), strict=True
-            ):
-                job, run = jobs[index], owners[index]
-                live = self._live[run.spec.key].tap(job.track.tap)
-                if job.is_live:
-                    live.see_frames(rows, now // NS)
-                if job.is_final:
-                    job.track.measured(job.position, rows)
-                    live.count_frames(rows, self._exemplar(run, job.position))
+    def _measure(self, second: int) -> None:
+        """Measure the frames of all taps together; let all traces of a tap count in one go."""
+        waiting = list(self._waiting())
+        found = self._analyzer.measure([stretch for _, _, stretch in waiting])
+        shown: dict[TapLive, list[Matrix]] = {}
+        counted: dict[TapLive, list[tuple[Matrix, StationRun, int]]] = {}
+        for (run, track, stretch), rows in zip(waiting, found, strict=True):
+            self._breath.take()
+            live = self._live[run.spec.key].tap(track.tap)
+            track.measured(stretch.position, rows)
+            counted.setdefault(live, []).append((rows, run, stretch.position))
+            if stretch.is_live:
+                shown.setdefault(live, []).append(rows)
+        for live, parts in shown.items():
+            live.see_frames(np.concatenate(parts), second)
+        for live, those in counted.items():
+            rows, run, position = those[-1]
+            joined = np.concatenate([part for part, _, _ in those])
+            live.count_frames(joined, self._exemplar(run, position), newest=len(rows))
+
+    def _waiting(self) -> Iterator[tuple[StationRun, Track, Stretch]]:
+        for trace in self._traces.values():
+            for run in trace.stations.values():
+                for track in run.tracks.values():
+                    pending, track.pending = track.pending, []
+                    for stretch in pending:
+                        yield run, track, stretch
 
     def _exemplar(self, run: StationRun, position: int) -> tuple[str, int, int]:
         at_ns = to_ns(position, run.spec.rate)
         return run.trace_id, at_ns // BUCKET_NS * BUCKET_NS, at_ns
-
-    def _close_complete(self, trace: TraceRun) -> None:
-        for run in trace.stations.values():
-            tracks = list(run.tracks.values())
-            if any(track.first is None for track in tracks) and trace.ending is None:
-                continue
-            if trace.ending is not None:
-                for track in tracks:
-                    track.end()
-            limit = min(track.bucket_of(track.complete_until) for track in tracks)
-            for bucket in sorted({b for track in tracks for b in track.open_buckets()}):
-                if bucket < limit or trace.ending is not None:
-                    self._close(run, bucket)
-
-    def _close(self, run: StationRun, bucket: int) -> None:
-        taps = [closed for track in run.tracks.values() if (closed := track.close(bucket))]
-        if not taps:
-            return
-        rate = run.spec.rate
-        base = bucket * 5 * rate
-        first = base + min(tap.first_sample for tap in taps)
-        before = [values for position, values in run.turned if position <= first]
-        values = before[-1] if before else run.turned[0][1] if run.turned else run.station.knobs
-        steps = steps_of(values, [t for t in run.turned if first < t[0] < base + 5 * rate], base)
-        if before:
-            run.turned = [(-1, before[-1]), *(t for t in run.turned if t[0] > first)]
-        record = Bucket(run.trace_id, run.spec.key, bucket * BUCKET_NS, tuple(taps), values, steps)
-        self._handed += record.received_samples
-        self._tally.set("highest_closed_bucket_timestamp_seconds", bucket * BUCKET_NS / NS)
-        self._offer(record)
 
     def _end_if_idle(self, trace: TraceRun, now: int) -> None:
         runs = trace.stations.values()
@@ -362,11 +380,14 @@ class Worker:
             late = run.stream.too_late + run.follower.too_late
             if late:
                 self._drop(late, "too_late")
+            for tap in live.taps.values():
+                tap.forget(trace_id)
             self._tell_waiting(run)
             self._count_rejected(run)
         del self._traces[trace_id]
         self._resolver.detach(trace_id)
-        self._offer(TraceEnded(trace_id, ending[0] + trace.offset_ns, ending[1]))
+        ended_ns, attributes = ending[0] + trace.offset_ns, dict(trace.attributes)
+        self._offer(TraceEnded(trace_id, ended_ns, ending[1], attributes))
         self.on_ended.append(trace_id)
 
     def _pass_changes(self) -> None:
@@ -427,3 +448,8 @@ class Worker:
     def _offer(self, record: Record) -> None:
         if self._archive is not None:
             self._archive.offer(record)
+
+
+def _samples(items: list[Item]) -> int:
+    """Count the samples of audio in the items of a tap."""
+    return sum(len(item[2]) for item in items if type(item[2]) is bytes) // SAMPLE_BYTES

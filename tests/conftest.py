@@ -9,6 +9,12 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Where a change is judged, the same examples every time; elsewhere, new ones.
+settings.register_profile("judged", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("judged")
 
 pytest_plugins = ["tests.fix_postgres", "tests.fix_proxy", "tests.fix_speech"]
 

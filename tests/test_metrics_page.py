@@ -24,8 +24,9 @@ from archiver.migrations import migrate
 from deploy.postgres import free_port
 from exporter import Monitor, MonitorCollector
 from exporter.config import Settings, load_settings
-from exporter.metrics import METRICS
+from exporter.metrics import HOST_METRICS, METRICS
 from exporter.processing import IMPLEMENTS, ReferenceChain
+from exporter.station import Station
 from tests.fix_speech import Speech
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -56,13 +57,17 @@ def monitor(settings: Settings) -> Iterator[Monitor]:
 
 
 def play(monitor: Monitor, pcm: bytes, *, trace_id: str) -> None:
-    """Play a call at four times its speed, which the timeline takes for a burst, and end it."""
+    """Play a call and end it."""
     with monitor.start_trace("3333", trace_id=trace_id) as trace:
-        station = trace.station("St_3_3333", implements=sorted(IMPLEMENTS))
-        chain = ReferenceChain(16_000)
-        for start in range(0, len(pcm), 640):
-            station.process(pcm[start : start + 640], chain)
-            time.sleep(0.005)
+        play_through(trace.station("St_3_3333", implements=sorted(IMPLEMENTS)), pcm)
+
+
+def play_through(station: Station, pcm: bytes) -> None:
+    """Play audio at four times its speed, which the timeline takes for a burst."""
+    chain = ReferenceChain(16_000)
+    for start in range(0, len(pcm), 640):
+        station.process(pcm[start : start + 640], chain)
+        time.sleep(0.005)
 
 
 def fetch(monitor: Monitor, accept: str = "text/plain") -> tuple[str, str]:
@@ -79,15 +84,20 @@ def pcm(speech: Speech) -> bytes:
     return bytes(speech.samples[: 6 * 16_000].astype("<i2").tobytes())
 
 
-def test_both_formats_are_accepted_and_have_every_metric(monitor: Monitor, pcm: bytes) -> None:
+def test_both_formats_are_accepted_and_have_every_metric(monitor: Monitor, speech: Speech) -> None:
     """The parsers accept the page; it has each family, the host's counter, and exemplars."""
-    play(monitor, pcm, trace_id="page_1")
-    monitor.step()
-    monitor.render()
+    with monitor.start_trace("3333", trace_id="page_1") as trace:
+        station = trace.station("St_3_3333", implements=sorted(IMPLEMENTS))
+        for metric in HOST_METRICS:
+            station.observe(metric.key, 0.5)
+        # Eleven seconds hold a whole bucket wherever they begin.
+        play_through(station, speech.samples[: 11 * 16_000].astype("<i2").tobytes())
+        monitor.step()
+        monitor.render()
 
-    text, kind = fetch(monitor)
+        text, kind = fetch(monitor)
+        rich, rich_kind = fetch(monitor, OPENMETRICS)
     families = {family.name: family for family in parse_text(text)}
-    rich, rich_kind = fetch(monitor, OPENMETRICS)
     parsed = parse_openmetrics(rich)  # type: ignore[no-untyped-call] # theirs
     rich_families = {family.name: family for family in parsed}
 

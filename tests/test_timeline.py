@@ -2,99 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter import Clocks, Monitor
-from exporter.config import load_settings
-from exporter.model import Bucket, Cause, Record, Tap, TraceEnded
-from exporter.station import Station
-
-RATE = 16_000
-SECOND = 1_000_000_000
-START = 1_767_225_602_100_000_000
-
-
-@dataclass
-class Recorder:
-    """An archive that keeps what it is offered."""
-
-    records: list[Record] = field(default_factory=list)
-
-    def offer(self, record: Record) -> None:
-        """Keep it."""
-        self.records.append(record)
-
-    def buckets(self) -> list[Bucket]:
-        """Return the buckets."""
-        return [record for record in self.records if isinstance(record, Bucket)]
-
-    def gaps(self, tap: Tap = Tap.PRE) -> dict[Cause, int]:
-        """Return the missing samples at a tap by cause."""
-        found: dict[Cause, int] = {}
-        for bucket in self.buckets():
-            for each in bucket.taps:
-                for gap in each.gaps:
-                    if each.tap is tap:
-                        found[gap.cause] = found.get(gap.cause, 0) + gap.samples
-        return found
-
-    def audio(self, tap: Tap = Tap.PRE) -> bytes:
-        """Return all audio at a tap, without its gaps."""
-        taps = [each for bucket in self.buckets() for each in bucket.taps if each.tap is tap]
-        return b"".join(run.pcm for each in taps for run in each.runs)
-
-
-class Host:
-    """A host on a simulated clock with one station."""
-
-    def __init__(self) -> None:
-        self.now = START
-        self.archive = Recorder()
-        clock = Clocks(lambda: self.now, lambda: self.now)
-        self.monitor = Monitor(
-            load_settings({}), archive=self.archive, clocks=clock, has_thread=False
-        )
-        self.monitor.start()
-        self.trace = self.monitor.start_trace("3333")
-        self.station: Station = self.trace.station("St_3_3333")
-        self.sent = 0
-        self.sound = np.random.default_rng(1).normal(0, 2_000, 200 * RATE).astype("<i2")
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass, with a pass of the exporter every 200 ms."""
-        end = self.now + round(seconds * SECOND)
-        while self.now < end:
-            self.now = min(self.now + SECOND // 5, end)
-            self.monitor.step()
-
-    def send(self, seconds: float, *, block: int = 320, pace: float = 1.0) -> None:
-        """Send audio; ``pace`` 0 sends it at once."""
-        for _ in range(round(seconds * RATE / block)):
-            self.now += round(block * SECOND / RATE * pace)
-            pcm = self.sound[self.sent : self.sent + block].tobytes()
-            self.sent += block
-            self.station.process(pcm, lambda block, _: block)
-            if self.sent % RATE < block:
-                self.monitor.step()
-
-    def end(self) -> Recorder:
-        """End the call, check the identities, return what was archived."""
-        self.trace.end()
-        self.monitor.step()
-        counts = self.monitor.accounting()
-        assert counts["offered"] == counts["open"] + counts["handed_on"] + counts["dropped"]
-        assert counts["open"] == 0
-        for bucket in self.archive.buckets():
-            for tap in bucket.taps:
-                missing = sum(gap.samples for gap in tap.gaps)
-                assert tap.due_samples == tap.received_samples + missing
-        return self.archive
+from exporter.model import Cause, Tap, TraceEnded
+from tests.fix_host import RATE, SECOND, START, Host, unchanged
 
 
 def test_a_steady_stream_has_no_gap_and_stands_at_its_offset() -> None:
@@ -215,7 +130,7 @@ def test_a_shorter_post_leaves_a_gap_and_a_longer_one_is_refused() -> None:
     host.now += SECOND // 50
     host.station.process(bytes(640), lambda block, _: block + bytes(2))
     host.now += SECOND // 50
-    host.station.process(bytes(640), lambda block, _: block)
+    host.station.process(bytes(640), unchanged)
 
     archive = host.end()
 
@@ -233,7 +148,7 @@ def test_jitter_is_no_gap(delays: list[float]) -> None:
         due += SECOND // 50
         arrival = max(arrival, due + round(delay * SECOND))
         host.now = arrival
-        host.station.process(bytes(640), lambda block, _: block)
+        host.station.process(bytes(640), unchanged)
     host.monitor.step()
 
     assert {} == host.end().gaps()

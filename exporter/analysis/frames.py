@@ -1,4 +1,4 @@
-"""From placed audio to frames: the 20 ms grid of each tap, and batches over all taps."""
+"""From placed audio to frames: the 20 ms grid of each tap, and stretches of whole frames."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from exporter.analysis import timedomain
+from exporter.analysis.loudness import LoudnessMemory
+from exporter.analysis.voice import VoiceMemory
 from exporter.model import FRAMES_PER_SECOND, SAMPLE_BYTES
 
 Matrix = npt.NDArray[np.float64]
@@ -52,23 +53,70 @@ class Grid:
         self._next = None
 
 
+class TapMemory:
+    """What the analysis remembers of one tap from frame to frame.
+
+    Attributes:
+        last_frame: PCM of the newest frame.
+        next_position: Where the frame that follows it without a gap would stand.
+        voice: Levels of the last 3 s and the state of the voice decision.
+        loudness: State of the weighting filter, energies of the last 3 s.
+    """
+
+    __slots__ = ("last_frame", "loudness", "next_position", "voice")
+
+    def __init__(self) -> None:
+        self.last_frame = b""
+        self.next_position: int | None = None
+        self.voice = VoiceMemory()
+        self.loudness = LoudnessMemory()
+
+    def go_to(self, position: int, frame_samples: int) -> None:
+        """Say where the next frame stands: after a gap, windows and filters begin anew."""
+        if self.next_position is not None and position != self.next_position:
+            self.last_frame = b""
+            self.loudness.restart()
+            # Backwards only by the rest of a frame, which is no time that passed.
+            missing = max(0, position - self.next_position)
+            self.voice.restart(missing // frame_samples)
+
+
 @dataclass(slots=True)
-class Batch:
-    """Frames of one length from many taps, to be measured in one go."""
+class Stretch:
+    """Whole frames of one tap, one directly after the other, that wait to be measured.
 
-    frame_samples: int
-    silence_dbfs: float
+    Attributes:
+        memory: Of the tap.
+        rate: Sampling rate in Hz.
+        position: Of the first sample.
+        pcm: Parts that make up the frames.
+        is_live: Whether the live gauges have not seen these frames yet.
+        has_spectrum: Whether the spectrum is wanted.
+    """
 
-    def measure(self, chunks: list[bytes]) -> list[Matrix]:
-        """Measure whole frames.
+    memory: TapMemory
+    rate: int
+    position: int
+    pcm: list[bytes]
+    is_live: bool
+    has_spectrum: bool
 
-        Args:
-            chunks: PCM of whole frames, one entry for each tap.
+    @property
+    def frame_samples(self) -> int:
+        """Samples of a frame."""
+        return self.rate // FRAMES_PER_SECOND
 
-        Returns:
-            One matrix ``[frames, metrics]`` for each entry, columns as ``FRAME_METRICS``.
-        """
-        frames = np.frombuffer(b"".join(chunks), dtype="<i2").reshape(-1, self.frame_samples)
-        values = timedomain.measure(frames, self.silence_dbfs)
-        counts = [len(chunk) // (self.frame_samples * SAMPLE_BYTES) for chunk in chunks]
-        return np.split(values, np.cumsum(counts[:-1])) if chunks else []
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return sum(map(len, self.pcm)) // (self.frame_samples * SAMPLE_BYTES)
+
+    @property
+    def end(self) -> int:
+        """Position behind the last sample."""
+        return self.position + sum(map(len, self.pcm)) // SAMPLE_BYTES
+
+    def is_followed_by(self, position: int, *, is_live: bool, has_spectrum: bool) -> bool:
+        """Tell whether frames at ``position`` simply go on here."""
+        same = (self.is_live, self.has_spectrum) == (is_live, has_spectrum)
+        return same and self.end == position

@@ -10,14 +10,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from exporter.metrics import FRAME_METRICS
+from exporter.metrics import TIME_METRICS
 
 TILE_ROWS = 256
 FULL_SCALE = 32_768.0
 CLIP_LEVEL = 32_760
 FLOOR_DBFS = -120.0
 
-COLUMNS = {metric.key: column for column, metric in enumerate(FRAME_METRICS)}
+COLUMNS = {metric.key: column for column, metric in enumerate(TIME_METRICS)}
 
 Frames = npt.NDArray[np.int16]
 Column = npt.NDArray[np.float64]
@@ -62,7 +62,7 @@ def measure(frames: Frames, silence_dbfs: float) -> npt.NDArray[np.float64]:
         silence_dbfs: A frame whose level lies below is silent.
 
     Returns:
-        float64 ``[frames, metrics]``, columns as ``FRAME_METRICS``; NaN where a metric is unknown.
+        float64 ``[frames, metrics]``, columns as ``TIME_METRICS``; NaN where a metric is unknown.
     """
     rows, samples = frames.shape
     scratch, sums = _Scratch(samples), _Sums(rows)

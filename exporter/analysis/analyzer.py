@@ -1,0 +1,149 @@
+"""All measurements of frames: many taps at a time, one family of metrics after the other.
+
+A row of the result is a frame; its columns are ``FRAME_METRICS`` and, behind them, the energy of
+the loudness gating block that ends with this frame. NaN is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from exporter.analysis import spectrum, timedomain, voice
+from exporter.analysis.frames import Matrix, Stretch
+from exporter.analysis.loudness import Loudness
+from exporter.metrics import COLUMNS, FRAME_METRICS, TIME_METRICS
+from exporter.model import SAMPLE_BYTES
+
+GATING_BLOCK = len(FRAME_METRICS)
+WIDTH = GATING_BLOCK + 1
+
+_SPECTRAL = slice(len(TIME_METRICS), len(TIME_METRICS) + len(spectrum.KEYS))
+_VOICE = slice(_SPECTRAL.stop, _SPECTRAL.stop + 3)
+_LOUDNESS = slice(_VOICE.stop, WIDTH)
+_BANDS = slice(COLUMNS["fft.low_band_energy"], COLUMNS["fft.high_band_energy"] + 1)
+_FLOOR_DB = -120.0
+
+
+class Analyzer:
+    """Measures frames of all taps together.
+
+    Args:
+        silence_dbfs: A frame whose level lies below is silent.
+    """
+
+    def __init__(self, silence_dbfs: float) -> None:
+        self._silence_dbfs = silence_dbfs
+        self._loudness: dict[int, Loudness] = {}
+
+    def measure(self, stretches: Sequence[Stretch]) -> list[Matrix]:
+        """Measure stretches; those of one tap stand in the order of time.
+
+        Returns:
+            float64 ``[frames, WIDTH]`` for each stretch.
+        """
+        found: dict[int, Matrix] = {}
+        for turn in _turns(stretches):
+            for rate in {stretches[index].rate for index in turn}:
+                indices = [index for index in turn if stretches[index].rate == rate]
+                rows = self._measure_once([stretches[index] for index in indices], rate)
+                found.update(zip(indices, rows, strict=True))
+        return [found[index] for index in range(len(stretches))]
+
+    def glance(self, pcm: bytes, rate: int) -> Matrix:
+        """Measure frames that have no place yet: only what a frame tells by itself."""
+        frames = np.frombuffer(pcm, "<i2").reshape(-1, rate // 50)
+        rows = np.full((len(frames), WIDTH), np.nan)
+        rows[:, : len(TIME_METRICS)] = timedomain.measure(frames, self._silence_dbfs)
+        return rows
+
+    def _measure_once(self, stretches: list[Stretch], rate: int) -> list[Matrix]:
+        """Measure stretches of different taps of one rate."""
+        for stretch in stretches:
+            stretch.memory.go_to(stretch.position, stretch.frame_samples)
+        pcm = [b"".join(stretch.pcm) for stretch in stretches]
+        frames = np.frombuffer(b"".join(pcm), "<i2").reshape(-1, rate // 50)
+        counts = [len(each) // (rate // 50 * SAMPLE_BYTES) for each in pcm]
+        rows = np.empty((len(frames), WIDTH))
+        rows[:, : len(TIME_METRICS)] = timedomain.measure(frames, self._silence_dbfs)
+        rows[:, _SPECTRAL] = _spectra(stretches, pcm, counts, rate)
+        rows[:, _VOICE] = _voice(stretches, counts, rows)
+        memories = [stretch.memory.loudness for stretch in stretches]
+        rows[:, _LOUDNESS] = self._loudness_at(rate).measure(frames, counts, memories)
+        for stretch, audio in zip(stretches, pcm, strict=True):
+            stretch.memory.last_frame = audio[-stretch.frame_samples * SAMPLE_BYTES :]
+            stretch.memory.next_position = stretch.end
+        return np.split(rows, np.cumsum(counts[:-1]))
+
+    def _loudness_at(self, rate: int) -> Loudness:
+        if rate not in self._loudness:
+            self._loudness[rate] = Loudness(rate)
+        return self._loudness[rate]
+
+
+def _turns(stretches: Sequence[Stretch]) -> Iterator[list[int]]:
+    """Part stretches so that each tap comes once in a turn; nearly always one turn."""
+    left = list(range(len(stretches)))
+    while left:
+        seen: set[int] = set()
+        turn: list[int] = []
+        for index in left:
+            memory = id(stretches[index].memory)
+            if memory not in seen:
+                seen.add(memory)
+                turn.append(index)
+        chosen = set(turn)
+        left = [index for index in left if index not in chosen]
+        yield turn
+
+
+def _spectra(stretches: list[Stretch], pcm: list[bytes], counts: list[int], rate: int) -> Matrix:
+    """Measure the spectra, each tap's frames behind the one before them."""
+    wanted = np.array([stretch.has_spectrum for stretch in stretches])
+    result = np.full((sum(counts), len(spectrum.KEYS)), np.nan)
+    if not wanted.any():
+        return result
+    parts: list[bytes] = []
+    firsts: list[int] = []
+    contexts: list[int] = []
+    rows = 0
+    for stretch, audio, count in zip(stretches, pcm, counts, strict=True):
+        if stretch.has_spectrum:
+            before = stretch.memory.last_frame
+            parts += [before, audio]
+            firsts.append(rows)
+            contexts += [rows] if before else []
+            rows += count + bool(before)
+    frames = np.frombuffer(b"".join(parts), "<i2").reshape(-1, rate // 50)
+    follows = np.ones(rows, np.bool_)
+    follows[firsts] = False
+    is_asked = np.ones(rows, np.bool_)
+    is_asked[contexts] = False
+    result[np.repeat(wanted, counts)] = spectrum.measure(frames, follows, rate)[is_asked]
+    return result
+
+
+def _voice(stretches: list[Stretch], counts: list[int], rows: Matrix) -> Matrix:
+    """Measure noise floor, SNR and voice; without a spectrum only the noise floor is known."""
+    is_known = np.repeat([stretch.has_spectrum for stretch in stretches], counts)
+    rows[~is_known, _BANDS] = _FLOOR_DB
+    columns = voice.Columns(
+        **{
+            name: rows[:, COLUMNS[key]]
+            for name, key in {
+                "rms_dbfs": "pcm.rms_dbfs",
+                "peak_amplitude": "pcm.peak_amplitude",
+                "flatness": "fft.spectral_flatness",
+                "harmonic_ratio": "fft.harmonic_ratio",
+                "low_band": "fft.low_band_energy",
+                "mid_band": "fft.mid_band_energy",
+                "high_band": "fft.high_band_energy",
+            }.items()
+        }
+    )
+    memories = [stretch.memory.voice for stretch in stretches]
+    found = voice.measure(columns, counts, memories)
+    found[~is_known, 1:] = np.nan
+    rows[~is_known, _BANDS] = np.nan
+    return found

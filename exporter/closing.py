@@ -1,0 +1,166 @@
+"""Closing buckets: when nothing more can come, sum up, show, and hand on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from exporter.breath import Breath
+from exporter.health import Weight
+from exporter.live import StationLive
+from exporter.model import BUCKET_NS, Bucket, Record, Tap
+from exporter.runs import StationRun, TraceRun, steps_of
+from exporter.selfmetrics import Tally
+from exporter.summary import summarise
+from exporter.timeline import NS
+
+_log = logging.getLogger(__name__)
+
+_SMALLEST_SHARE = 1 / 16
+_RELIEF = 0.75
+
+
+class Sampling:
+    """Which buckets are compared in pairs: all of them, or, under load, a sample.
+
+    Args:
+        highest_load: Share of one core above which the sample becomes smaller.
+    """
+
+    def __init__(self, highest_load: float) -> None:
+        self._highest_load = highest_load
+        self._share = 1.0
+        self._due = 0.0
+        self._cpu_s = 0.0
+        self._since_ns: int | None = None
+
+    def spend(self, cpu_s: float, now_ns: int) -> None:
+        """Say how much CPU time a pass took; every five seconds the share is set anew."""
+        self._cpu_s += cpu_s
+        if self._since_ns is None:
+            self._since_ns = now_ns
+        passed_s = (now_ns - self._since_ns) / NS
+        if passed_s < BUCKET_NS / NS:
+            return
+        load = self._cpu_s / passed_s
+        if load > self._highest_load:
+            self._share = max(_SMALLEST_SHARE, self._share / 2)
+        elif load < _RELIEF * self._highest_load:
+            self._share = min(1.0, 2 * self._share)
+        self._cpu_s, self._since_ns = 0.0, now_ns
+
+    def take(self) -> bool:
+        """Whether the next bucket is in the sample."""
+        self._due += self._share
+        if self._due < 1.0:
+            return False
+        self._due -= 1.0
+        return True
+
+
+class Closer:
+    """Closes the buckets of stations.
+
+    Args:
+        weights: Of the health score.
+        silence_dbfs: Frames below are silent.
+        sampling: Which buckets are compared in pairs.
+        offer: Where closed buckets go.
+        tally: The own numbers.
+        breath: Lets the audio threads in between.
+    """
+
+    def __init__(  # noqa: PLR0913 - what closing needs of the others
+        self,
+        weights: Mapping[str, Weight],
+        silence_dbfs: float,
+        *,
+        sampling: Sampling,
+        offer: Callable[[Record], None],
+        tally: Tally,
+        breath: Breath,
+    ) -> None:
+        self._weights = weights
+        self._silence_dbfs = silence_dbfs
+        self._sampling = sampling
+        self._offer = offer
+        self._tally = tally
+        self._breath = breath
+        self.handed_samples = 0
+
+    def close_complete(self, trace: TraceRun, live: Mapping[str, StationLive]) -> None:
+        """Close the buckets of a trace that are complete; all of them when it ends."""
+        for run in trace.stations.values():
+            tracks = list(run.tracks.values())
+            if any(track.first is None for track in tracks) and trace.ending is None:
+                continue
+            if trace.ending is not None:
+                for track in tracks:
+                    track.end()
+            limit = min(track.bucket_of(track.complete_until) for track in tracks)
+            for bucket in sorted({b for track in tracks for b in track.open_buckets()}):
+                if bucket < limit or trace.ending is not None:
+                    self._close(run, bucket, live[run.spec.key])
+                    self._breath.take()
+
+    def _close(self, run: StationRun, bucket: int, live: StationLive) -> None:
+        taps = {tap: closed for tap, track in run.tracks.items() if (closed := track.close(bucket))}
+        if not taps:
+            return
+        rate = run.spec.rate
+        base = bucket * 5 * rate
+        first = base + min(tap.first_sample for tap in taps.values())
+        before = [values for position, values in run.turned if position <= first]
+        values = before[-1] if before else run.turned[0][1] if run.turned else run.station.knobs
+        steps = steps_of(values, [t for t in run.turned if first < t[0] < base + 5 * rate], base)
+        if before:
+            run.turned = [(-1, before[-1]), *(t for t in run.turned if t[0] > first)]
+        was_unrelated = run.memory.is_unrelated
+        summed = summarise(
+            taps,
+            run.memory,
+            weights=self._weights,
+            silence_dbfs=self._silence_dbfs,
+            has_pairs=self._has_pairs(run),
+        )
+        if run.memory.is_unrelated and not was_unrelated:
+            _tell_unrelated(run)
+        record = Bucket(run.trace_id, run.spec.key, bucket * BUCKET_NS, summed, values, steps)
+        self.handed_samples += record.received_samples
+        self._tally.set("highest_closed_bucket_timestamp_seconds", bucket * BUCKET_NS / NS)
+        self._show(record, live)
+        self._offer(record)
+
+    def _has_pairs(self, run: StationRun) -> bool:
+        reason = "unrelated" if run.memory.is_unrelated else ""
+        if not reason and not self._sampling.take():
+            reason = "load"
+            if not self._tally.get("pair_buckets_left_out_total", reason):
+                _log.warning(
+                    "the exporter thread is busy: PRE and POST are compared in a sample of the "
+                    "buckets; see monitoring_pair_buckets_left_out_total, or spread the calls "
+                    "over more processes"
+                )
+        if reason:
+            self._tally.add("pair_buckets_left_out_total", reason)
+        else:
+            self._tally.add("pair_buckets_total")
+        return not reason
+
+    @staticmethod
+    def _show(record: Bucket, live: StationLive) -> None:
+        for tap in record.taps:
+            shown = live.tap(tap.tap)
+            shown.see_bucket(record.trace_id, tap.aggregates)
+            exemplar = (record.trace_id, record.bucket_ns, record.bucket_ns)
+            shown.count_bucket(tap.aggregates, exemplar)
+
+
+def _tell_unrelated(run: StationRun) -> None:
+    _log.warning(
+        "station %s: %s and %s have nothing in common, so that comparing them says nothing; "
+        'if POST is other audio made from PRE, declare the station as kind "convert"',
+        run.spec.key,
+        Tap.PRE,
+        Tap.POST,
+    )

@@ -1,0 +1,271 @@
+"""From the closed taps of a station's bucket to what is archived: aggregates, pairs, health."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.analysis import hum, pairs
+from exporter.analysis.activelevel import active_level
+from exporter.analysis.analyzer import GATING_BLOCK
+from exporter.analysis.borders import click_ratio
+from exporter.analysis.frames import Matrix
+from exporter.analysis.loudness import Integrated
+from exporter.health import Defects, Health, Weight, judge
+from exporter.metrics import COLUMNS, FRAME_METRICS
+from exporter.model import BUCKET_SECONDS, LOSS, Aggregate, Tap, TapBucket
+from exporter.timeline import to_ns
+from exporter.track import ClosedTap
+
+GOOD_SNR_DB = 25.0
+UNRELATED_BELOW = 0.2
+UNRELATED_BUCKETS = 6
+# Of less speech, unrelated audio correlates by chance: above 0.2 in one bucket of a hundred at 2 s.
+ENOUGH_SPEECH_FRAMES = 100
+_BITS, _CHANNELS = 16.0, 1.0
+_CONTIGUOUS_S = 1.0
+
+Values = dict[str, float]
+
+
+@dataclass(slots=True)
+class StationMemory:
+    """What is remembered of a station in one trace from bucket to bucket.
+
+    Attributes:
+        integrated: Gating blocks of the loudness since the trace's start, by tap.
+        delay: Last known lag of POST behind PRE in samples.
+        weak: Buckets so far in which PRE and POST spoke and did not correlate.
+        is_related: Whether they have ever correlated.
+    """
+
+    integrated: dict[Tap, Integrated] = field(
+        default_factory=lambda: {tap: Integrated() for tap in Tap}
+    )
+    delay: float | None = None
+    weak: int = 0
+    is_related: bool = False
+
+    @property
+    def is_unrelated(self) -> bool:
+        """Whether POST is other audio than PRE, so that comparing them says nothing."""
+        return not self.is_related and self.weak >= UNRELATED_BUCKETS
+
+
+def summarise(
+    taps: Mapping[Tap, ClosedTap],
+    memory: StationMemory,
+    *,
+    weights: Mapping[str, Weight],
+    silence_dbfs: float,
+    has_pairs: bool,
+) -> tuple[TapBucket, ...]:
+    """Sum up one bucket of one station.
+
+    Args:
+        taps: What was gathered, by tap.
+        memory: Of the station; goes on from bucket to bucket.
+        weights: Of the health score.
+        silence_dbfs: Frames below are silent.
+        has_pairs: Whether PRE is compared with POST in this bucket.
+    """
+    paired: dict[str, Aggregate] = {}
+    if has_pairs and len(taps) == len(Tap):
+        paired = _compared(taps, memory, silence_dbfs)
+    return tuple(
+        _tap_bucket(closed, memory, paired if tap is Tap.POST else {}, weights)
+        for tap, closed in taps.items()
+    )
+
+
+def _tap_bucket(
+    closed: ClosedTap,
+    memory: StationMemory,
+    paired: dict[str, Aggregate],
+    weights: Mapping[str, Weight],
+) -> TapBucket:
+    values = dict(_bucket_values(closed, memory.integrated[closed.tap]))
+    health = _health(closed, values, paired, weights)
+    values["health.audio_score"] = health.score
+    return TapBucket(
+        tap=closed.tap,
+        rate=closed.rate,
+        first_sample=closed.first_sample,
+        due_samples=closed.due_samples,
+        runs=closed.runs,
+        gaps=closed.gaps,
+        aggregates=(
+            *(_single(key, value, closed.start_ns) for key, value in values.items()),
+            *_of_frames(closed),
+            *_of_notes(closed),
+            *paired.values(),
+        ),
+        health=health.costs,
+    )
+
+
+def _bucket_values(closed: ClosedTap, integrated: Integrated) -> Iterator[tuple[str, float]]:
+    """Yield the metrics that have one value in a bucket; what is unknown is left out."""
+    lost = sum(gap.samples for gap in closed.gaps if gap.cause in LOSS)
+    yield "stream.frames", float(len(closed.rows))
+    yield "stream.sample_rate", float(closed.rate)
+    yield "stream.bit_depth", _BITS
+    yield "stream.channel_count", _CHANNELS
+    yield "pipe.frame_drop_ratio", lost / closed.due_samples
+    integrated.add(closed.rows[:, GATING_BLOCK])
+    measured = {
+        "stream.pace": closed.pace,
+        "advanced.lufs_integrated": integrated.value(),
+        "advanced.dynamic_range": _dynamic_range(closed),
+        "fft.hum_detected": _hum(closed),
+        "fft.hiss_detected": _hiss(closed),
+        **_of_speech(closed),
+    }
+    yield from ((key, value) for key, value in measured.items() if not math.isnan(value))
+
+
+def _of_speech(closed: ClosedTap) -> Values:
+    """Measure what needs to know where speech is."""
+    known = ~np.isnan(closed.column("pcm.vad_probability"))
+    if not known.any():
+        return {}
+    speech = closed.speech
+    values = {"pcm.speech_ratio": float(speech.sum() / known.sum())}
+    if speech.any():
+        pcm = closed.samples()
+        step = closed.rate // 50
+        stretches = [(int(start), int(start) + step) for start in closed.starts[speech]]
+        values["pcm.active_level_dbfs"] = active_level(pcm, closed.rate)[0]
+        values["pipe.border_click_ratio"] = click_ratio(
+            pcm, closed.borders, speech=stretches, rate=closed.rate
+        )
+    return values
+
+
+def _dynamic_range(closed: ClosedTap) -> float:
+    level = closed.column("pcm.rms_dbfs")[closed.column("pcm.silence_detected") == 0]
+    if not level.size:
+        return math.nan
+    low, high = np.percentile(level, [10, 95])
+    return float(high - low)
+
+
+def _hum(closed: ClosedTap) -> float:
+    """Look for hum in the longest stretch without a gap."""
+    longest = max(closed.runs, key=lambda run: run.samples, default=None)
+    if longest is None or longest.samples < _CONTIGUOUS_S * closed.rate:
+        return math.nan
+    if np.isnan(closed.column("fft.low_band_energy")).all():
+        return math.nan  # the spectrum is switched off
+    return hum.hum(np.frombuffer(longest.pcm, "<i2"), closed.rate)
+
+
+def _hiss(closed: ClosedTap) -> float:
+    return hum.hiss(
+        closed.column("pcm.rms_dbfs"),
+        closed.column("fft.spectral_flatness"),
+        closed.column("fft.high_band_energy"),
+        closed.speech,
+    )
+
+
+def _compared(
+    taps: Mapping[Tap, ClosedTap], memory: StationMemory, silence_dbfs: float
+) -> dict[str, Aggregate]:
+    """Compare PRE with POST, unless they are found to have nothing in common."""
+    if memory.is_unrelated:
+        return {}
+    pre, post = taps[Tap.PRE], taps[Tap.POST]
+    found = pairs.compare(
+        _side(pre), _side(post), pre.rate, silence_dbfs=silence_dbfs, known_delay=memory.delay
+    )
+    has_said_enough = min(pre.speech.sum(), post.speech.sum()) >= ENOUGH_SPEECH_FRAMES
+    if found.correlation is not None and has_said_enough:
+        memory.is_related |= found.correlation >= UNRELATED_BELOW
+        memory.weak += found.correlation < UNRELATED_BELOW
+    if found.delay_samples is not None:
+        memory.delay = found.delay_samples
+    at_ns = pre.start_ns
+    return {
+        **{key: _aggregate(key, values, at_ns) for key, values in found.frames.items()},
+        **{key: _single(key, value, at_ns) for key, value in found.bucket.items()},
+    }
+
+
+def _side(closed: ClosedTap) -> pairs.Side:
+    return pairs.Side(
+        pcm=closed.samples(),
+        ranges=tuple((run.first_sample, run.first_sample + run.samples) for run in closed.runs),
+        starts=closed.starts,
+        speech=closed.speech,
+        rms_dbfs=closed.column("pcm.rms_dbfs"),
+        momentary=closed.column("advanced.lufs_momentary"),
+    )
+
+
+def _health(
+    closed: ClosedTap,
+    values: Values,
+    paired: Mapping[str, Aggregate],
+    weights: Mapping[str, Weight],
+) -> Health:
+    def mean(key: str) -> float | None:
+        if key in paired:
+            return paired[key].avg
+        known = closed.column(key) if key in COLUMNS else np.empty(0)
+        known = known[~np.isnan(known)]
+        return float(known.mean()) if known.size else None
+
+    snr, muted, frozen = map(mean, ("pcm.snr_estimate", "pcm.muted_signal", "pcm.frozen_signal"))
+    added = mean("pair.added_silence_ratio")
+    return judge(
+        Defects(
+            clipping=mean("pcm.clipping_ratio"),
+            limiting=mean("pair.limited_ratio"),
+            noise=None if snr is None else GOOD_SNR_DB - snr,
+            mute=muted if added is None else added,
+            freeze=None if frozen is None or muted is None else frozen - muted,
+            loss=values["pipe.frame_drop_ratio"],
+            lost_speech=mean("pair.speech_lost_ratio"),
+        ),
+        weights,
+    )
+
+
+def _single(key: str, value: float, at_ns: int) -> Aggregate:
+    return Aggregate(key, 1, value, value, value, value, at_ns)
+
+
+def _aggregate(key: str, values: npt.NDArray[np.float64], at_ns: int) -> Aggregate:
+    low, high, total = float(values.min()), float(values.max()), float(values.sum())
+    return Aggregate(key, len(values), low, high, total, float(values[-1]), at_ns)
+
+
+def _of_notes(closed: ClosedTap) -> Iterator[Aggregate]:
+    for key, notes in closed.notes.items():
+        yield _aggregate(key, np.array(notes.values), to_ns(notes.position, closed.rate))
+
+
+def _of_frames(closed: ClosedTap) -> list[Aggregate]:
+    """Aggregate the columns of frame measurements; a column without a value has no aggregate."""
+    if not len(closed.rows):
+        return []
+    rows: Matrix = closed.rows[:, : len(FRAME_METRICS)]
+    known = ~np.isnan(rows)
+    count = known.sum(axis=0)
+    low = np.where(known, rows, np.inf).min(axis=0)
+    high = np.where(known, rows, -np.inf).max(axis=0)
+    total = np.where(known, rows, 0.0).sum(axis=0)
+    last = rows[len(rows) - 1 - known[::-1].argmax(axis=0), np.arange(rows.shape[1])]
+    base = closed.start_ns // (BUCKET_SECONDS * 10**9) * BUCKET_SECONDS * closed.rate
+    last_ns = to_ns(base + int(closed.starts[-1]), closed.rate)
+    columns = zip(FRAME_METRICS, count, low, high, total, last, strict=True)
+    return [
+        Aggregate(metric.key, int(n), float(lo), float(hi), float(sum_), float(newest), last_ns)
+        for metric, n, lo, hi, sum_, newest in columns
+        if n
+    ]
