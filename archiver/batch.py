@@ -88,7 +88,14 @@ def remains(entry: Entry) -> Entry | None:
     if entry["kind"] != KINDS[Bucket]:
         return {**entry, "is_rest": True}
     taps = [
-        {**tap, "received_samples": 0, "segment": None, "aggregates": [], "gaps": _all_gaps(tap)}
+        {
+            **tap,
+            "received_samples": 0,
+            "segment": None,
+            "aggregates": [],
+            "health": {},
+            "gaps": _all_gaps(tap),
+        }
         for tap in entry["taps"]
     ]
     return {**entry, "is_rest": True, "samples": 0, "knob_values": {}, "changed": [], "taps": taps}
@@ -124,7 +131,7 @@ def to_entry(record: Record, stored: Mapping[Tap, tuple[Segment | None, tuple[Ga
     if isinstance(record, Bucket):
         return _bucket_entry(record, stored)
     entry = asdict(record)
-    if isinstance(record, TraceStarted):
+    if isinstance(record, TraceStarted | TraceEnded):
         entry["attributes"] = dict(record.attributes)
     return {"kind": KINDS[type(record)], **entry}
 
@@ -153,6 +160,7 @@ def _tap_entry(tap: TapBucket, segment: Segment | None, gaps: tuple[Gap, ...]) -
         "received_samples": tap.due_samples - sum(gap.samples for gap in gaps),
         "segment": asdict(segment) if segment else None,
         "gaps": [[gap.first_sample, gap.samples, gap.cause] for gap in gaps],
+        "health": dict(tap.health),
         "aggregates": [
             [a.metric_key, a.count, a.min, a.max, a.sum, a.last, a.last_ns] for a in tap.aggregates
         ],

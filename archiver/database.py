@@ -19,6 +19,7 @@ from archiver import rows
 from archiver.batch import Batch, Entry, entry_samples
 from archiver.migrations import WRITER
 from archiver.rows import GAPS, METRICS, SEGMENTS, SNAPSHOTS, TAPS, Row, Stage, TapKey, to_time
+from exporter.metrics import BUCKET_KEYS
 
 # What callers may have to handle, so that no other module needs the driver.
 AnyDatabaseError = psycopg.Error
@@ -45,20 +46,28 @@ _NOTHING = "NOTHING"
 # A half of a bucket that comes later is added; the ranges have been found disjoint before.
 _MERGE_TAPS = """UPDATE SET ranges = t.ranges + excluded.ranges,
     due_samples = t.due_samples + excluded.due_samples,
-    received_samples = t.received_samples + excluded.received_samples"""
-# A number of frames adds up within its one value; what is measured on frames merges.
+    received_samples = t.received_samples + excluded.received_samples,
+    health = CASE WHEN excluded.received_samples > t.received_samples
+        THEN excluded.health ELSE t.health END"""
+# Metrics with one value a bucket stay as they are in the half with more samples; `_drop_lesser`
+# has taken those of the other half out of the stage. A number of frames adds up within its one
+# value. What is measured on frames and blocks merges.
 _MERGE_METRICS = """UPDATE SET
-    count = CASE WHEN t.metric_key = 'stream.frames' THEN 1 ELSE t.count + excluded.count END,
-    sum = t.sum + excluded.sum,
-    avg = (t.sum + excluded.sum)
-        / CASE WHEN t.metric_key = 'stream.frames' THEN 1 ELSE t.count + excluded.count END,
-    min = CASE WHEN t.metric_key = 'stream.frames' THEN t.min + excluded.min
+    count = CASE WHEN {single} THEN excluded.count WHEN {adds} THEN 1
+        ELSE t.count + excluded.count END,
+    sum = CASE WHEN {single} THEN excluded.sum ELSE t.sum + excluded.sum END,
+    avg = CASE WHEN {single} THEN excluded.avg WHEN {adds} THEN t.avg + excluded.avg
+        ELSE (t.sum + excluded.sum) / (t.count + excluded.count) END,
+    min = CASE WHEN {single} THEN excluded.min WHEN {adds} THEN t.min + excluded.min
         ELSE least(t.min, excluded.min) END,
-    max = CASE WHEN t.metric_key = 'stream.frames' THEN t.max + excluded.max
+    max = CASE WHEN {single} THEN excluded.max WHEN {adds} THEN t.max + excluded.max
         ELSE greatest(t.max, excluded.max) END,
-    last = CASE WHEN t.metric_key = 'stream.frames' THEN t.last + excluded.last
+    last = CASE WHEN {single} THEN excluded.last WHEN {adds} THEN t.last + excluded.last
         WHEN excluded.last_ts >= t.last_ts THEN excluded.last ELSE t.last END,
-    last_ts = greatest(t.last_ts, excluded.last_ts)"""
+    last_ts = greatest(t.last_ts, excluded.last_ts)""".format(
+    single="t.metric_key IN ({})".format(", ".join(f"'{key}'" for key in sorted(BUCKET_KEYS))),
+    adds="t.metric_key = 'stream.frames'",
+)
 # Halves come in any order; the hash of the whole file is known to the half written later.
 _MERGE_SEGMENTS = """UPDATE SET file_bytes = excluded.file_bytes,
     sha256 = CASE WHEN excluded.written_at >= t.written_at THEN excluded.sha256 ELSE t.sha256 END,
@@ -279,6 +288,7 @@ def _write_buckets(connection: psycopg.Connection, entries: list[Entry]) -> list
         refused = _refuse_overlaps(cursor)
         _merge(cursor, TAPS, _MERGE_TAPS)
         _copy(cursor, METRICS, rows.metric_rows(entries, refused))
+        _drop_lesser(cursor)
         _merge(cursor, METRICS, _MERGE_METRICS)
         _copy(cursor, SEGMENTS, rows.segment_rows(entries, refused))
         _merge(cursor, SEGMENTS, _MERGE_SEGMENTS)
@@ -298,6 +308,20 @@ def _refuse_overlaps(cursor: psycopg.Cursor) -> set[TapKey]:
         "RETURNING s.trace_id, s.station_key, s.tap, s.bucket_ts"
     )
     return {(row[0], row[1], row[2], row[3]) for row in cursor.fetchall()}
+
+
+def _drop_lesser(cursor: psycopg.Cursor) -> None:
+    """Take metrics with one value a bucket out of the stage where the other half has more."""
+    cursor.execute(
+        "DELETE FROM pg_temp.stage_metrics_agg_5s s "
+        "USING pg_temp.stage_tap_buckets_5s n JOIN tap_buckets_5s t "
+        "USING (trace_id, station_key, tap, bucket_ts) "
+        "WHERE (s.trace_id, s.station_key, s.tap, s.bucket_ts) "
+        "= (n.trace_id, n.station_key, n.tap, n.bucket_ts) AND s.metric_key = ANY(%s) "
+        # The table has both halves by now.
+        "AND t.due_samples > n.due_samples AND t.received_samples >= 2 * n.received_samples",
+        [sorted(BUCKET_KEYS)],
+    )
 
 
 def _refused_part(entry: Entry, refused: set[TapKey]) -> tuple[Entry, str] | None:
@@ -352,7 +376,8 @@ def _write_life(connection: psycopg.Connection, entries: Iterable[Entry]) -> Non
                 "ON CONFLICT (trace_id) DO UPDATE SET started_at = excluded.started_at, "
                 "src_extension = excluded.src_extension, dst_extension = excluded.dst_extension, "
                 "sample_rate = excluded.sample_rate, call_id = excluded.call_id, "
-                "attributes = excluded.attributes WHERE traces.src_extension = ''",
+                "attributes = excluded.attributes || traces.attributes "
+                "WHERE traces.src_extension = ''",
                 [
                     entry["trace_id"],
                     to_time(entry["started_ns"]),
@@ -366,11 +391,18 @@ def _write_life(connection: psycopg.Connection, entries: Iterable[Entry]) -> Non
         elif entry["kind"] == "trace_ended":
             connection.execute(
                 # Batches of one call may come in any order.
-                "INSERT INTO traces (trace_id, started_at, ended_at, end_reason, src_extension) "
-                "VALUES (%s, %s, %s, %s, '') ON CONFLICT (trace_id) DO UPDATE SET "
-                "ended_at = excluded.ended_at, end_reason = excluded.end_reason "
+                "INSERT INTO traces (trace_id, started_at, ended_at, end_reason, attributes, "
+                "src_extension) VALUES (%s, %s, %s, %s, %s, '') "
+                "ON CONFLICT (trace_id) DO UPDATE SET "
+                "ended_at = excluded.ended_at, end_reason = excluded.end_reason, "
+                "attributes = traces.attributes || excluded.attributes "
                 "WHERE traces.ended_at IS NULL",
-                [entry["trace_id"], *[to_time(entry["ended_ns"])] * 2, entry["end_reason"]],
+                [
+                    entry["trace_id"],
+                    *[to_time(entry["ended_ns"])] * 2,
+                    entry["end_reason"],
+                    Jsonb(entry.get("attributes", {})),
+                ],
             )
         elif entry["kind"] == "knob_changed":
             _write_knob_event(connection, entry)

@@ -24,7 +24,8 @@ _ROLES = (
     f"CREATE ROLE {RETENTION} LOGIN",
 )
 _VIEWS = (
-    "archived_calls, v_tap_buckets, v_metrics, v_segments, v_gaps, v_knob_snapshots, v_knob_events"
+    "archived_calls, v_tap_buckets, v_metrics, v_segments, v_gaps, v_knob_snapshots, "
+    "v_knob_events, v_health"
 )
 # What each role may do; the writer neither deletes nor defines, the reader sees views alone.
 _GRANTS = f"""

@@ -36,6 +36,7 @@ TAPS = Stage(
         "due_samples": "int4",
         "received_samples": "int4",
         "ranges": "int4multirange",
+        "health": "jsonb",
     },
     ("trace_id", "station_key", "tap", "bucket_ts"),
 )
@@ -84,7 +85,8 @@ def tap_rows(entries: Iterable[Entry]) -> Iterator[Row]:
     for key, tap in _taps(entries):
         first, due = tap["first_sample"], tap["due_samples"]
         ranges = Multirange([Range(first, first + due)])
-        yield (*key, tap["rate"], due, tap["received_samples"], ranges)
+        health = Jsonb(tap.get("health", {}))
+        yield (*key, tap["rate"], due, tap["received_samples"], ranges, health)
 
 
 def metric_rows(entries: Iterable[Entry], refused: set[TapKey]) -> Iterator[Row]:
