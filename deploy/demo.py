@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import shutil
 import signal
 import tempfile
@@ -34,6 +35,7 @@ BLOCK_S = 0.02
 TURN_AFTER_S = 8.0
 TURNED = ("pcm.input_gain_db", 12.0)
 STATIONS = ("St_3_3333", "St_3_4444")
+REPORT_TICKS = 50
 FLUSH_S = 30.0
 
 
@@ -52,6 +54,19 @@ class Line:
         block = self.pcm[self.position : self.position + self.block_bytes]
         self.position = (self.position + self.block_bytes) % (len(self.pcm) - self.block_bytes)
         self.station.process(block, self.chain)
+
+    def report(self, rng: random.Random) -> None:
+        """Report what a host would know of vendors and network; simulated, as the calls are."""
+        values = {
+            "stt.confidence_score": rng.betavariate(18, 2),
+            "stt.input_latency": rng.lognormvariate(5.7, 0.3),
+            "tts.synthesis_latency": rng.lognormvariate(5.2, 0.3),
+            "tts.prosody_stability": rng.betavariate(12, 3),
+            "rtp.packet_loss_rate": max(0.0, rng.gauss(0.2, 0.3)),
+            "rtp.jitter": rng.lognormvariate(1.5, 0.4),
+        }
+        for key, value in values.items():
+            self.station.observe(key, value)
 
 
 def run_demo(
@@ -125,6 +140,7 @@ def _start_calls(
             attributes={"lang": "en-fr", "demo": True},
             trace_id=None if calls == 1 else f"demo_{time.time_ns() // 1_000_000}_{number + 1}",
         )
+        trace.set_attribute("asterisk.channel_state", "Up")
         traces.append(trace)
         for key, (samples, rate) in zip(STATIONS, recordings, strict=True):
             station = trace.station(key, rate=rate, implements=sorted(IMPLEMENTS))
@@ -147,10 +163,13 @@ def _play(
     begun = time.monotonic()
     turn_at = TURN_AFTER_S if duration_s is None else min(TURN_AFTER_S, duration_s / 2)
     is_turned = False
-    tick = 0
+    tick, rng = 0, random.Random(1)  # noqa: S311 - simulated measurements
     while not stopped and (duration_s is None or tick * BLOCK_S < duration_s):
         for line in lines:
             line.play()
+        if tick % REPORT_TICKS == 0:
+            for line in lines:
+                line.report(rng)
         tick += 1
         if not is_turned and tick * BLOCK_S >= turn_at:
             is_turned = True
