@@ -1,4 +1,4 @@
-"""Cost of the time-domain analysis: 64 taps, one second at 16 kHz.
+"""Cost of the analysis of frames: 64 taps, one second of speech at 16 kHz.
 
 Run as a module, it prints the ns per sample of ours alone; that is how the measurement without
 AVX-512 is taken, because numpy chooses its loops when it is imported.
@@ -9,38 +9,69 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from statistics import median
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.naive import SILENCE_DBFS, measure_frame
+from benchmarks.naive import SILENCE_DBFS, NaiveAnalysis, measure_frame
+from benchmarks.speech import speech
 from benchmarks.timing import Contender, take_turns
-from exporter.analysis.timedomain import measure
+from exporter.analysis import timedomain
+from exporter.analysis.analyzer import Analyzer
+from exporter.analysis.frames import Stretch, TapMemory
 
-TAPS, FRAMES, SAMPLES = 64, 50, 320
+TAPS, FRAMES, SAMPLES, RATE = 64, 50, 320, 16_000
+TRACE_SAMPLES = 4 * RATE
+"""Samples a second of one trace: two stations, two taps each."""
 
 
 def frames(taps: int = TAPS) -> npt.NDArray[np.int16]:
-    """Make one second of noise for each tap, int16 ``[frames, samples]``."""
-    noise = np.random.default_rng(1).normal(0.0, 3000.0, (taps * FRAMES, SAMPLES))
-    return noise.astype(np.int16)
+    """Return one second of speech for each tap, int16 ``[frames, samples]``."""
+    voice = speech(RATE)
+    parts = [np.roll(voice, -4_001 * tap)[: FRAMES * SAMPLES] for tap in range(taps)]
+    return np.concatenate(parts).reshape(-1, SAMPLES)
 
 
 def compare(rounds: int = 30, taps: int = TAPS) -> dict[str, float]:
     """Measure against memcpy and against numpy on every frame.
 
     Returns:
-        ns per sample of ``ours``, ``memcpy`` and ``per_frame`` (which sees one tap's second).
+        ns per sample of ``time`` (the time domain), ``time_per_frame``, ``all`` (with spectrum,
+        voice and loudness), ``all_per_frame`` and ``memcpy``. The sides that go frame by frame see
+        one tap's second.
     """
     audio = frames(taps)
-    copy, second = np.empty_like(audio), audio[:FRAMES]
+    copy, second, naive = np.empty_like(audio), audio[:FRAMES], NaiveAnalysis()
     contenders = {
-        "ours": Contender(lambda: measure(audio, SILENCE_DBFS), audio.size),
+        "time": Contender(lambda: timedomain.measure(audio, SILENCE_DBFS), audio.size),
+        "all": Contender(_all(audio), audio.size),
         "memcpy": Contender(lambda: np.copyto(copy, audio), audio.size),
-        "per_frame": Contender(lambda: [measure_frame(each) for each in second], second.size),
+        "time_per_frame": Contender(lambda: [measure_frame(each) for each in second], second.size),
+        "all_per_frame": Contender(lambda: [naive.measure(each) for each in second], second.size),
     }
     return take_turns(contenders, rounds)
+
+
+def _all(audio: npt.NDArray[np.int16]) -> Callable[[], object]:
+    """Return the whole analysis of the frames; each round goes on where the one before ended."""
+    analyzer = Analyzer(SILENCE_DBFS)
+    seconds = audio.reshape(-1, FRAMES * SAMPLES)
+    pcm, memories = [each.tobytes() for each in seconds], [TapMemory() for _ in seconds]
+    position = 0
+
+    def run() -> None:
+        nonlocal position
+        analyzer.measure(
+            [
+                Stretch(memory, RATE, position, [each], is_live=True, has_spectrum=True)
+                for memory, each in zip(memories, pcm, strict=True)
+            ]
+        )
+        position += FRAMES * SAMPLES
+
+    return run
 
 
 def avx512_features() -> list[str]:
@@ -73,11 +104,6 @@ def _in_process(extra: dict[str, str]) -> float:
     return float(done.stdout)
 
 
-def _print_ours() -> None:
-    audio = frames()
-    ours = {"ours": Contender(lambda: measure(audio, SILENCE_DBFS), audio.size)}
-    print(take_turns(ours, 30)["ours"])
-
-
 if __name__ == "__main__":
-    _print_ours()
+    whole = frames()
+    print(take_turns({"all": Contender(_all(whole), whole.size)}, 30)["all"])

@@ -9,6 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.timing import Contender, take_turns
 from exporter.exposition import Exposition
+from exporter.live import Layout
+from exporter.metrics import METRICS
 
 FAMILIES = 20
 LABELS = ("station", "tap", "direction")
@@ -32,7 +34,7 @@ class Pages:
             ",".join(f'{key}="{value}"' for key, value in zip(LABELS, each, strict=True))
             for each in self._labels
         ]
-        self._exposition = Exposition(self.series, 60.0)
+        self._exposition = Exposition(Layout(METRICS), self.series, 60.0)
         self._registry = CollectorRegistry()
         self._gauges = [
             Gauge(f"monitoring_g{index}", "A gauge.", LABELS, registry=self._registry)

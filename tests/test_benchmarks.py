@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import analysis, naive, report, scrape, tap
+from benchmarks import analysis, exporter, lateness, naive, report, scrape, tap
 from exporter.analysis.timedomain import COLUMNS, measure
+from exporter.metrics import FRAME_METRICS
 
 
 def test_tap_is_far_cheaper_than_the_naive_port() -> None:
@@ -25,17 +26,34 @@ def test_cadence_times_every_side() -> None:
 def test_analysis_is_far_faster_than_numpy_per_frame() -> None:
     """Batched analysis costs at most a tenth of numpy on every frame."""
     cost = analysis.compare(rounds=15)
-    assert cost["per_frame"] / cost["ours"] >= 10
+    assert cost["time_per_frame"] / cost["time"] >= 10
+    assert cost["all_per_frame"] / cost["all"] >= 5
+
+
+def test_the_exporter_carries_many_times_what_one_trace_is() -> None:
+    """The whole thread needs at most a fiftieth of a core for a trace, pairs included."""
+    cost = exporter.compare(traces=4, seconds=10)
+    assert cost["traces"] >= 50
+    assert cost["pair_ms"] > 0
+
+
+def test_lateness_knows_both_sides() -> None:
+    """The loop is timed with monitoring and without, and the tap while the analysis runs."""
+    cost = lateness.measure(traces=2, seconds=5, turns=1)
+    assert 0 < cost["pre_p50"] <= cost["pre_p999"]
+    assert 0 < cost["with_p50"] <= cost["with_p999"]
+    assert 0 < cost["without_p50"] <= cost["without_p999"]
 
 
 def test_naive_port_measures_the_same() -> None:
     """The naive port computes the metrics that the analysis computes, so the race is fair."""
     frames = analysis.frames(1)
     frames[3, 10:15] = 32_767
-    rows = measure(frames, naive.SILENCE_DBFS)
+    rows, naive_analysis = measure(frames, naive.SILENCE_DBFS), naive.NaiveAnalysis()
     for frame, row in zip(frames, rows, strict=True):
         values = naive.measure_frame(frame)
         assert set(COLUMNS) == set(values)
+        assert {metric.key for metric in FRAME_METRICS} == set(naive_analysis.measure(frame))
         np.testing.assert_allclose([values[key] for key in COLUMNS], row, rtol=1e-9, atol=1e-12)
 
 

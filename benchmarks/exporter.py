@@ -1,0 +1,119 @@
+"""CPU time of the whole exporter thread: how many traces one core carries.
+
+Calls run on a simulated clock, two stations with two taps each at 16 kHz, blocks of 20 ms. As in a
+host, a pass begins 0.2 s after the one before it has ended, however long that took, and the page is
+rendered once a second. What the host does is not counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from time import thread_time
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.speech import speech
+from exporter import Clocks, Monitor
+from exporter.config import load_settings
+from exporter.model import BUCKET_SECONDS, Record
+from exporter.station import Station
+from exporter.worker import PASS_S
+
+RATE = 16_000
+BLOCK = 320
+START = 1_767_225_600 * 10**9
+STATIONS = ("St_3_3333", "St_3_4444")
+
+
+class Forget:
+    """An archive that takes everything and keeps nothing."""
+
+    def offer(self, record: Record) -> None:
+        """Forget it."""
+
+
+@dataclass
+class Clock:
+    """Simulated time in ns."""
+
+    now: int = START
+
+    def __call__(self) -> int:
+        """Return it."""
+        return self.now
+
+
+def compare(traces: int = 400, seconds: float = 10.0) -> dict[str, float]:
+    """Run so many calls with pairs and without.
+
+    Returns:
+        ``traces`` that one core carries, and ``pair_ms`` of CPU time for a station and bucket.
+    """
+    whole, without = run(traces, seconds), run(traces, seconds, has_pairs=False)
+    buckets = traces * len(STATIONS) * seconds / BUCKET_SECONDS
+    pair_ms = 1e3 * (whole["cpu_s"] - without["cpu_s"]) / buckets
+    return {"traces": whole["traces"], "pair_ms": pair_ms}
+
+
+def run(traces: int, seconds: float, *, has_pairs: bool = True) -> dict[str, float]:
+    """Run calls and count.
+
+    Args:
+        traces: How many at a time.
+        seconds: Simulated time.
+        has_pairs: Whether PRE is compared with POST; without, the share of the pairs is seen.
+
+    Returns:
+        ``cpu_s`` of the exporter thread, and ``traces`` that fit into one core.
+    """
+    clock = Clock()
+    settings = load_settings({})
+    # No sampling under load: here all pairs count, or none.
+    limits = replace(settings.limits, pair_load=1e9 if has_pairs else 1e-12)
+    monitor = Monitor(
+        replace(settings, limits=limits),
+        archive=Forget(),
+        clocks=Clocks(clock, clock),
+        has_thread=False,
+    )
+    monitor.start()
+    stations = [
+        monitor.start_trace("3333", trace_id=f"call_{number}").station(key)
+        if key == STATIONS[0]
+        else monitor._traces[f"call_{number}"].station(key)  # noqa: SLF001 - the call just started
+        for number in range(traces)
+        for key in STATIONS
+    ]
+    cpu_s = _play(monitor, clock, stations, seconds)
+    monitor.stop()
+    return {"cpu_s": cpu_s, "traces": traces * seconds / cpu_s}
+
+
+def _play(monitor: Monitor, clock: Clock, stations: list[Station], seconds: float) -> float:
+    voice = speech(RATE)
+    quiet = (voice * 0.5).astype(np.int16)
+    offsets = [number * 7_919 % (len(voice) - RATE) for number in range(len(stations))]
+    cpu_s, pass_at, page_at = 0.0, PASS_S, 1.0
+    for tick in range(int(seconds * RATE) // BLOCK):
+        clock.now = START + (tick + 1) * BLOCK * 10**9 // RATE
+        for station, offset in zip(stations, offsets, strict=True):
+            heard = station.pre(_block(voice, offset + tick * BLOCK))
+            station.post(_block(quiet, offset + tick * BLOCK), since=heard)
+        now = (tick + 1) * BLOCK / RATE
+        if now >= pass_at:
+            begun = thread_time()
+            monitor.step()
+            if now >= page_at:
+                monitor.render()
+                page_at += 1.0
+            spent = thread_time() - begun
+            cpu_s, pass_at = cpu_s + spent, now + spent + PASS_S
+    begun = thread_time()
+    monitor.step()
+    return cpu_s + thread_time() - begun
+
+
+def _block(pcm: npt.NDArray[np.int16], at: int) -> bytes:
+    start = at % (len(pcm) - BLOCK)
+    return pcm[start : start + BLOCK].tobytes()

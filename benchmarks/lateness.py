@@ -1,0 +1,76 @@
+"""What a running exporter does to the audio path: cost of the tap, lateness of a 20 ms loop.
+
+One thread keeps 20 ms time and passes blocks through all stations, as a host does; the exporter
+thread, the rendering and the endpoint run beside it. The same loop runs with monitoring disabled,
+in turns, so that a noisy machine meets both.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from time import perf_counter_ns
+
+import numpy as np
+
+from benchmarks.exporter import BLOCK, RATE, STATIONS, Forget
+from benchmarks.speech import speech
+from deploy.postgres import free_port
+from exporter import Monitor
+from exporter.config import load_settings
+from exporter.station import Station
+
+TICK_NS = 20_000_000
+
+
+def measure(traces: int = 100, seconds: float = 12.0, turns: int = 2) -> dict[str, float]:
+    """Run the loop with monitoring and without.
+
+    Returns:
+        In us: ``pre_p50``, ``pre_p999`` of ``station.pre`` with analysis running, and the lateness
+        of the loop, ``with_p50``, ``with_p999``, ``without_p50``, ``without_p999``.
+    """
+    late: dict[bool, list[int]] = {True: [], False: []}
+    costs: list[int] = []
+    for _ in range(turns):
+        for is_enabled in (False, True):
+            found, spent = _loop(traces, seconds / turns, is_enabled=is_enabled)
+            late[is_enabled] += found
+            costs += spent if is_enabled else []
+    result = {"pre_p50": _share(costs, 50), "pre_p999": _share(costs, 99.9)}
+    for name, is_enabled in (("with", True), ("without", False)):
+        for label, percent in (("p50", 50), ("p999", 99.9)):
+            result[f"{name}_{label}"] = _share(late[is_enabled], percent)
+    return result
+
+
+def _loop(traces: int, seconds: float, *, is_enabled: bool) -> tuple[list[int], list[int]]:
+    settings = replace(load_settings({}), enabled=is_enabled, metrics_ports=(free_port(),))
+    voice = speech(RATE).tobytes()
+    late: list[int] = []
+    costs: list[int] = []
+    with Monitor(settings, archive=Forget()) as monitor:
+        calls = [monitor.start_trace("3333", trace_id=f"call_{n}") for n in range(traces)]
+        stations = [call.station(key) for call in calls for key in STATIONS]
+        start = perf_counter_ns()
+        for tick in range(int(seconds * 1e9) // TICK_NS):
+            due = start + tick * TICK_NS
+            time.sleep(max(0.0, (due - perf_counter_ns()) / 1e9))
+            late.append(perf_counter_ns() - due)
+            _pass_blocks(stations, voice, tick, costs)
+    # The first second starts threads and fills caches.
+    return late[50:], costs[50 * len(stations) :]
+
+
+def _pass_blocks(stations: list[Station], voice: bytes, tick: int, costs: list[int]) -> None:
+    for number, station in enumerate(stations):
+        at = (number * 7_919 + tick * BLOCK) * 2 % (len(voice) - 2 * BLOCK) // 2 * 2
+        block = voice[at : at + 2 * BLOCK]
+        before = perf_counter_ns()
+        heard = station.pre(block)
+        costs.append(perf_counter_ns() - before)
+        station.post(block, since=heard)
+
+
+def _share(values: list[int], percent: float) -> float:
+    return float(np.percentile(values, percent)) / 1e3
