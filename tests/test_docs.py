@@ -10,6 +10,7 @@ import pytest
 
 from archiver.migrations import migrate
 from exporter.config import ENVIRONMENT_VARIABLES, Limits, load_settings
+from exporter.health import DEFECTS
 from exporter.metrics import METRICS, Metric
 from exporter.selfmetrics import SELF_METRICS
 
@@ -72,6 +73,13 @@ def test_metrics_page_lists_the_own_metrics() -> None:
     assert expected == table_rows(page("docs/metrics.md"), "name")
 
 
+def test_metrics_page_lists_the_weights_of_health() -> None:
+    """The table of health has one row for each defect, in order, with its points."""
+    rows = [row[:3] for row in table_rows(page("docs/metrics.md"), "defect")]
+
+    assert [[f"`{name}`", f"{w.points:g}", f"{w.full_at:g}"] for name, w in DEFECTS.items()] == rows
+
+
 def test_readme_names_every_setting() -> None:
     """The settings table names every environment variable that is read, once, and no other."""
     rows = table_rows(page("README.md"), "variable")
@@ -92,11 +100,11 @@ def test_readme_configuration_is_valid(tmp_path: Path) -> None:
     assert -3.0 == settings.knobs["limiter.threshold_dbfs"]
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_readme_queries_fit_the_schema(database: str, number: int) -> None:
     """Each example query of the README runs on a fresh database."""
     queries = re.findall(r"^```sql\n(.*?)^```", page("README.md"), flags=re.MULTILINE | re.DOTALL)
-    assert 3 == len(queries)
+    assert 4 == len(queries)
     migrate(database)
 
     with psycopg.connect(database) as connection:
