@@ -8,6 +8,7 @@ rendered once a second. What the host does is not counted.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import median
 from time import thread_time
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy.typing as npt
 
 from benchmarks.speech import speech
 from exporter import Clocks, Monitor
+from exporter.analysis.pairs import Side
+from exporter.analysis.pairs import compare as compare_taps
 from exporter.config import load_settings
 from exporter.model import BUCKET_SECONDS, Record
 from exporter.station import Station
@@ -22,6 +25,7 @@ from exporter.worker import PASS_S
 
 RATE = 16_000
 BLOCK = 320
+QUIET_DBFS = -50.0
 START = 1_767_225_600 * 10**9
 STATIONS = ("St_3_3333", "St_3_4444")
 
@@ -48,12 +52,32 @@ def compare(traces: int = 400, seconds: float = 10.0) -> dict[str, float]:
     """Run so many calls with pairs and without.
 
     Returns:
-        ``traces`` that one core carries, and ``pair_ms`` of CPU time for a station and bucket.
+        ``traces`` that one core carries, and of CPU time for a station and bucket ``pair_ms``,
+        where the delay is that of the bucket before, and ``searched_ms``, where it is searched.
     """
     whole, without = run(traces, seconds), run(traces, seconds, has_pairs=False)
     buckets = traces * len(STATIONS) * seconds / BUCKET_SECONDS
     pair_ms = 1e3 * (whole["cpu_s"] - without["cpu_s"]) / buckets
-    return {"traces": whole["traces"], "pair_ms": pair_ms}
+    return {"traces": whole["traces"], "pair_ms": pair_ms, "searched_ms": _searched_ms()}
+
+
+def _searched_ms(rounds: int = 30) -> float:
+    """Compare one bucket of speech whose delay nobody knows."""
+    size = BUCKET_SECONDS * RATE
+    voice = speech(RATE)[: 2 * size]
+    pre, post = voice[size // 2 :][:size], (voice[size // 2 - 160 :][:size] * 0.5).astype(np.int16)
+    starts = np.arange(0, size, BLOCK)
+    levels = 20 * np.log10(np.abs(pre.reshape(-1, BLOCK)).mean(axis=1) / 32_768 + 1e-6)
+    sides = [
+        Side(each, ((0, size),), starts, levels > QUIET_DBFS, levels, levels)
+        for each in (pre, post)
+    ]
+    costs: list[float] = []
+    for _ in range(rounds):
+        begun = thread_time()
+        compare_taps(*sides, RATE, silence_dbfs=QUIET_DBFS, known_delay=None)
+        costs.append(thread_time() - begun)
+    return 1e3 * median(costs)
 
 
 def run(traces: int, seconds: float, *, has_pairs: bool = True) -> dict[str, float]:

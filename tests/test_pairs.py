@@ -448,3 +448,19 @@ def test_any_signal_gives_finite_numbers(
         taps.append(dataclasses.replace(tap, speech=marks, momentary=momentary))
 
     look(taps[0], taps[1], known_delay)
+
+
+@pytest.mark.parametrize("delay", [0, 117, -240])
+def test_a_lag_that_is_still_right_need_not_be_searched_for(speech: Speech, delay: int) -> None:
+    """With the lag known from before, right or wrong, the comparison is what it is without."""
+    pre = speech.samples[16_000:96_000]
+    post = speech.samples[16_000 - delay : 96_000 - delay]
+
+    found = [
+        look(side(pre, 16_000), side(post, 16_000), known)
+        for known in (None, float(delay), delay + 0.4, 3_000.0)
+    ]
+
+    for other in found[1:]:
+        assert found[0].bucket == pytest.approx(other.bucket)
+        assert found[0].delay_samples == pytest.approx(other.delay_samples, abs=1e-3)

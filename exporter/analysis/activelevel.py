@@ -90,8 +90,10 @@ def _read(pcm: npt.NDArray[np.int16], rate: int) -> _Recording:
     envelope = lfilter(
         [(1.0 - decay) ** 2], [1.0, -2.0 * decay, decay**2], means.astype(np.float64)
     )
-    # Integers of 31 bits are exact in float64, and so is their sum.
-    energy = float(np.vdot(exact := pcm.astype(np.float64), exact))
+    # Integers of 31 bits are exact in float64, and so is their sum. einsum, because a dot product
+    # of so many wakes the threads of the linear algebra library.
+    exact = pcm.astype(np.float64)
+    energy = float(np.einsum("i,i->", exact, exact))
     return _Recording(pcm.size, energy, envelope, block, math.ceil(HANGOVER_S * rate / block))
 
 

@@ -3,7 +3,8 @@
 Three steps, each looking closer, all for the largest absolute correlation. A *coarse* one over
 +-500 ms on both signals at about 2 kHz, by FFT, gives a few lags that may be it: voiced speech
 resembles itself a pitch period later. A *fine* one, on PRE's speech frames at the full rate, takes
-the best whole sample near any of them. The cross spectrum of the frames aligned to that sample
+the best whole sample near any of them; where the lag known so far still correlates as nothing else
+can, the coarse one is left out. The cross spectrum of the frames aligned to that sample
 gives the rest: the *fraction* of a sample at which their correlation, interpolated, is largest.
 """
 
@@ -21,6 +22,8 @@ from scipy import fft
 from exporter.model import FRAMES_PER_SECOND
 
 MAX_DELAY_S = 0.5
+SURE_CORRELATION = 0.9
+"""Over seconds of speech, no other lag comes near this one."""
 LEAST_FRACTION = 0.005
 """A smaller part of a sample may stay: the SNR that it costs is beyond 35 dB."""
 
@@ -38,6 +41,8 @@ _MAX_CANDIDATES = 4
 # A coarse peak lacks what lies above 1 kHz and between coarse samples: those that come near the
 # highest are looked at again.
 _PEAK_SHARE = 0.6
+# Where a delay wanders between two buckets.
+_BESIDE = 2
 # Mean square of a signal at -120 dBFS, about: what is left when a direct current is taken off.
 _NOTHING = 1e-3
 # More speech would not tell the fraction of a sample any better.
@@ -88,7 +93,9 @@ def inside(starts: Places, length: int, ranges: Ranges) -> Truths:
     return np.asarray((piece >= 0) & (starts + length <= stop[piece]))
 
 
-def find_lag(pre: Audio, post: Audio, *, speech: Places, rate: int) -> Lag:
+def find_lag(
+    pre: Audio, post: Audio, *, speech: Places, rate: int, known: float | None = None
+) -> Lag:
     """Find the lag of POST behind PRE, in whole samples, with the largest absolute correlation.
 
     Args:
@@ -96,6 +103,7 @@ def find_lag(pre: Audio, post: Audio, *, speech: Places, rate: int) -> Lag:
         post: The tap POST.
         speech: First samples of PRE's speech frames, int64 ``[F]``.
         rate: Samples a second.
+        known: A lag that may still be right.
 
     Returns:
         A lag within +-500 ms and its correlation on the speech frames, which is 0 when nothing
@@ -104,12 +112,14 @@ def find_lag(pre: Audio, post: Audio, *, speech: Places, rate: int) -> Lag:
     factor = rate // _COARSE_HZ
     # One sample less than 500 ms: a fraction may follow.
     limit = int(MAX_DELAY_S * rate) - 1
-    slow_pre, pre_mean = _decimated(pre, factor)
-    slow_post, post_mean = _decimated(post, factor)
-    # One coarse step more: a peak at the limit may round to it.
-    lags = _coarse_lags(slow_pre, slow_post, limit // factor + 1)
+    pre_mean, post_mean = _mean(pre), _mean(post)
     frames = rows(pre.pcm, speech, rate // FRAMES_PER_SECOND) - pre_mean
     search = _FineSearch(frames, speech, post.pcm, post_mean)
+    if known is not None and (lag := search.confirmed(round(known), limit)):
+        return lag
+    slow = _decimated(pre, factor, pre_mean), _decimated(post, factor, post_mean)
+    # One coarse step more: a peak at the limit may round to it.
+    lags = _coarse_lags(*slow, limit // factor + 1)
     centres = (max(factor - limit, min(lag * factor, limit - factor)) for lag in lags)
     found = (search.best(centre, factor) for centre in centres)
     return max(found, key=lambda lag: abs(lag.correlation), default=Lag(0, 0.0))
@@ -185,19 +195,23 @@ def delayed(pcm: Samples, starts: Places, length: int, *, by: float) -> Signal:
     return np.asarray(fft.irfft(turned, size, overwrite_x=True)[:, margin : margin + length])
 
 
-def _decimated(audio: Audio, factor: int) -> tuple[Signal, np.float32]:
-    """Sum each ``factor`` samples, less the mean of what is there, and return the mean.
+def _mean(audio: Audio) -> np.float32:
+    """Return the mean of what is there."""
+    there = sum(stop - first for first, stop in audio.ranges)
+    return np.float32(audio.pcm.sum(dtype=np.int64) / max(1, there))
+
+
+def _decimated(audio: Audio, factor: int, mean: np.float32) -> Signal:
+    """Sum each ``factor`` samples, less the mean.
 
     A direct current at both taps is no resemblance; a gap stays 0.
     """
     size = audio.pcm.size // factor
     whole = audio.pcm[: size * factor].astype(np.float32).reshape(size, factor)
     slow = np.asarray(whole @ np.ones(factor, np.float32))
-    there = sum(stop - first for first, stop in audio.ranges)
-    mean = np.float32(slow.sum(dtype=np.float64) / max(1, there))
     for first, stop in audio.ranges:
         slow[first // factor : stop // factor] -= factor * mean
-    return slow, mean
+    return slow
 
 
 def _coarse_lags(pre: Signal, post: Signal, reach: int) -> list[int]:
@@ -222,6 +236,14 @@ class _FineSearch:
         self._frames, self._starts = frames, starts
         self._energy = _energy(frames)
         self._post, self._mean = post, mean
+
+    def confirmed(self, lag: int, limit: int) -> Lag | None:
+        """Return the lag that was known, or the one beside it, if it leaves no doubt."""
+        if abs(lag) + _BESIDE > limit:
+            return None
+        found = self.best(lag, _BESIDE)
+        is_peak = abs(found.samples - lag) < _BESIDE
+        return found if is_peak and abs(found.correlation) >= SURE_CORRELATION else None
 
     def best(self, lag: int, reach: int) -> Lag:
         """Return the lag within ``lag +- reach`` whose absolute correlation is largest.

@@ -109,7 +109,7 @@ def compare(
     if not speech.size:
         return Comparison()
     taps = Audio(pre.pcm, pre.ranges), Audio(post.pcm, post.ranges)
-    lag = alignment.find_lag(*taps, speech=speech, rate=rate)
+    lag = alignment.find_lag(*taps, speech=speech, rate=rate, known=known_delay)
     is_known = abs(lag.correlation) >= MIN_CORRELATION
     pair = _Pair(pre, post, samples, lag.samples if is_known else round(known_delay or 0.0))
     sound = pair.sound()
