@@ -68,14 +68,14 @@ def _searched_ms(rounds: int = 30) -> float:
     pre, post = voice[size // 2 :][:size], (voice[size // 2 - 160 :][:size] * 0.5).astype(np.int16)
     starts = np.arange(0, size, BLOCK)
     levels = 20 * np.log10(np.abs(pre.reshape(-1, BLOCK)).mean(axis=1) / 32_768 + 1e-6)
-    sides = [
+    before, after = (
         Side(each, ((0, size),), starts, levels > QUIET_DBFS, levels, levels)
         for each in (pre, post)
-    ]
+    )
     costs: list[float] = []
     for _ in range(rounds):
         begun = thread_time()
-        compare_taps(*sides, RATE, silence_dbfs=QUIET_DBFS, known_delay=None)
+        compare_taps(before, after, RATE, silence_dbfs=QUIET_DBFS, known_delay=None)
         costs.append(thread_time() - begun)
     return 1e3 * median(costs)
 

@@ -137,11 +137,9 @@ def _of_speech(closed: ClosedTap) -> Values:
     values = {"pcm.speech_ratio": float(speech.sum() / known.sum())}
     if speech.any():
         pcm = closed.samples()
-        step = closed.rate // 50
-        stretches = [(int(start), int(start) + step) for start in closed.starts[speech]]
         values["pcm.active_level_dbfs"] = active_level(pcm, closed.rate)[0]
         values["pipe.border_click_ratio"] = click_ratio(
-            pcm, closed.borders, speech=stretches, rate=closed.rate
+            pcm, closed.borders, speech=closed.starts[speech], rate=closed.rate
         )
     return values
 

@@ -82,18 +82,14 @@ def _read(pcm: npt.NDArray[np.int16], rate: int) -> _Recording:
     """Take the energy, and the envelope: the rectified signal smoothed twice with 30 ms."""
     block = rate // BLOCKS_PER_SECOND
     blocks = -(-pcm.size // block)
-    real = np.zeros(blocks * block, np.float32)
-    real[: pcm.size] = pcm
-    np.abs(real, out=real)
-    means = real.reshape(blocks, block) @ np.full(block, 1.0 / block, np.float32)
+    real = np.zeros((blocks, block), np.float32)
+    real.reshape(-1)[: pcm.size] = pcm
+    energy = float(np.vecdot(real, real).sum(dtype=np.float64))
+    means = np.abs(real, out=real) @ np.full(block, 1.0 / block, np.float32)
     decay = math.exp(-block / (rate * TIME_CONSTANT_S))
     envelope = lfilter(
         [(1.0 - decay) ** 2], [1.0, -2.0 * decay, decay**2], means.astype(np.float64)
     )
-    # Integers of 31 bits are exact in float64, and so is their sum. einsum, because a dot product
-    # of so many wakes the threads of the linear algebra library.
-    exact = pcm.astype(np.float64)
-    energy = float(np.einsum("i,i->", exact, exact))
     return _Recording(pcm.size, energy, envelope, block, math.ceil(HANGOVER_S * rate / block))
 
 

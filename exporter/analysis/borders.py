@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+from exporter.model import FRAMES_PER_SECOND
 
 SHORTEST_S, LONGEST_S = 0.005, 0.1
 FEWEST_BORDERS = 20
@@ -17,11 +18,7 @@ Offsets = npt.NDArray[np.int64]
 
 
 def click_ratio(
-    pcm: npt.NDArray[np.int16],
-    borders: Offsets,
-    *,
-    speech: Sequence[tuple[int, int]],
-    rate: int,
+    pcm: npt.NDArray[np.int16], borders: Offsets, *, speech: Offsets, rate: int
 ) -> float:
     """Return the share of block borders that stick out of the curvature inside blocks.
 
@@ -31,7 +28,7 @@ def click_ratio(
     Args:
         pcm: int16 ``[samples]``.
         borders: Where blocks begin, rising.
-        speech: Where speech is, as first sample and end; nothing else is looked at.
+        speech: Where frames of speech begin, rising; nothing else is looked at.
         rate: Sampling rate in Hz.
 
     Returns:
@@ -40,19 +37,31 @@ def click_ratio(
     """
     lengths = np.diff(borders)
     fits = (lengths >= SHORTEST_S * rate) & (lengths <= LONGEST_S * rate)
-    heard = np.zeros(len(pcm), np.bool_)
-    for start, end in speech:
-        heard[start:end] = True
-    places = borders[1:][fits]
-    places = places[(places >= 2) & (places < len(pcm))]  # noqa: PLR2004 - the curvature's reach
+    heard = _heard(pcm.size, speech, rate // FRAMES_PER_SECOND)
+    places = borders[1:][fits] - 1
+    places = places[(places >= 1) & (places < pcm.size - 1)]
     places = places[heard[places]]
     if len(places) < FEWEST_BORDERS:
         return math.nan
-    curvature = np.abs(np.diff(pcm.astype(np.int32), n=2))
-    inside = heard[1:-1].copy()
-    inside[places - 2] = False
+    heard[places] = False
     # Every fourth sample tells the percentile as well, in a quarter of the time.
-    others = curvature[::_STEP][inside[::_STEP]]
+    others = _curvature(pcm[:-2:_STEP], pcm[1:-1:_STEP], pcm[2::_STEP])[heard[1:-1:_STEP]]
     rank = len(others) * _PERCENT // 100
     limit = np.partition(others, rank)[rank]
-    return float(np.count_nonzero(curvature[places - 2] > limit) / len(places))
+    here = _curvature(pcm[places - 1], pcm[places], pcm[places + 1])
+    return float(np.count_nonzero(here > limit) / len(places))
+
+
+def _heard(size: int, speech: Offsets, step: int) -> npt.NDArray[np.bool_]:
+    """Mark the samples that lie in frames of speech."""
+    heard = np.zeros(size, np.bool_)
+    for start in speech.tolist():
+        heard[start : start + step] = True
+    return heard
+
+
+def _curvature(
+    before: npt.NDArray[np.int16], here: npt.NDArray[np.int16], behind: npt.NDArray[np.int16]
+) -> npt.NDArray[np.int32]:
+    """Return the absolute second difference."""
+    return np.asarray(np.abs(before.astype(np.int32) - 2 * here.astype(np.int32) + behind))
