@@ -45,6 +45,20 @@ def test_speech_has_every_metric(talking: Host) -> None:
         assert 1 == aggregate.count or metric.per is not Per.BUCKET
 
 
+def test_dynamic_range_and_speech_ratio_are_those_of_the_frames(
+    talking: Host, speech: Speech
+) -> None:
+    """The range is that of numpy's percentiles over the frames that are not silent."""
+    talking.send(5)
+    bucket = talking.end().aggregates()[0]
+
+    frames = speech.samples[: 5 * RATE].reshape(-1, 320).astype(float)
+    level = 20 * np.log10(np.sqrt((frames**2).mean(axis=1)) / 32_768 + 1e-9)
+    low, high = np.percentile(level[level >= -50], [10, 95])
+    assert high - low == pytest.approx(bucket["advanced.dynamic_range"].avg, abs=1e-6)
+    assert 0.4 < bucket["pcm.speech_ratio"].avg < 1.0
+
+
 def test_pre_has_no_pair_metrics(talking: Host) -> None:
     """What compares PRE with POST is stored with POST alone."""
     talking.send(6)
