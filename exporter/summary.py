@@ -17,7 +17,7 @@ from exporter.analysis.frames import Matrix
 from exporter.analysis.loudness import Integrated
 from exporter.health import Defects, Health, Weight, judge
 from exporter.metrics import COLUMNS, FRAME_METRICS
-from exporter.model import BUCKET_SECONDS, LOSS, Aggregate, Tap, TapBucket
+from exporter.model import BUCKET_SECONDS, Aggregate, Tap, TapBucket
 from exporter.timeline import to_ns
 from exporter.track import ClosedTap
 
@@ -110,7 +110,7 @@ def _tap_bucket(
 
 def _bucket_values(closed: ClosedTap, integrated: Integrated) -> Iterator[tuple[str, float]]:
     """Yield the metrics that have one value in a bucket; what is unknown is left out."""
-    lost = sum(gap.samples for gap in closed.gaps if gap.cause in LOSS)
+    lost = sum(gap.samples for gap in closed.gaps if gap.cause.is_loss)
     yield "stream.frames", float(len(closed.rows))
     yield "stream.sample_rate", float(closed.rate)
     yield "stream.bit_depth", _BITS

@@ -11,7 +11,7 @@ from exporter.analysis.analyzer import WIDTH
 from exporter.analysis.frames import Grid, Matrix, Stretch, TapMemory
 from exporter.metrics import COLUMNS
 from exporter.model import BUCKET_NS, BUCKET_SECONDS, SAMPLE_BYTES, Cause, Gap, Run, Tap
-from exporter.timeline import NS, Placed, to_ns
+from exporter.timeline import NS, Placed
 
 Samples = npt.NDArray[np.int16]
 Offsets = npt.NDArray[np.int64]
@@ -286,10 +286,6 @@ class Track:
             borders=np.array(draft.borders, np.int64),
             pace=pace,
         )
-
-    def time_of(self, notes: Notes) -> int:
-        """Return when the newest of these values was noted, in ns."""
-        return to_ns(notes.position, self.rate)
 
     def _begin(self, position: int) -> None:
         if self.first is None:
