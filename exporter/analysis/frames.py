@@ -107,11 +107,6 @@ class Stretch:
         return self.rate // FRAMES_PER_SECOND
 
     @property
-    def frames(self) -> int:
-        """Number of frames."""
-        return sum(map(len, self.pcm)) // (self.frame_samples * SAMPLE_BYTES)
-
-    @property
     def end(self) -> int:
         """Position behind the last sample."""
         return self.position + sum(map(len, self.pcm)) // SAMPLE_BYTES
