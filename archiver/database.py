@@ -47,8 +47,9 @@ _NOTHING = "NOTHING"
 _MERGE_TAPS = """UPDATE SET ranges = t.ranges + excluded.ranges,
     due_samples = t.due_samples + excluded.due_samples,
     received_samples = t.received_samples + excluded.received_samples,
-    health = CASE WHEN excluded.received_samples > t.received_samples
-        THEN excluded.health ELSE t.health END"""
+    (health, score) = (SELECT excluded.health, excluded.score
+        WHERE excluded.received_samples > t.received_samples
+        UNION ALL SELECT t.health, t.score LIMIT 1)"""
 # Metrics with one value a bucket stay as they are in the half with more samples; `_drop_lesser`
 # has taken those of the other half out of the stage. A number of frames adds up within its one
 # value. What is measured on frames and blocks merges.

@@ -10,24 +10,33 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from archiver.comments import text_of
 from exporter.errors import MonitoringError
 
 OWNER = "monitoring_owner"
 WRITER = "monitoring_writer"
 READER = "monitoring_reader"
 RETENTION = "monitoring_retention"
+DRILLDOWN = "monitoring_drilldown"
 
 _ROLES = (
     f"CREATE ROLE {OWNER} NOLOGIN",
     f"CREATE ROLE {WRITER} LOGIN",
     f"CREATE ROLE {READER} LOGIN",
     f"CREATE ROLE {RETENTION} LOGIN",
+    f"CREATE ROLE {DRILLDOWN} LOGIN",
 )
 _VIEWS = (
     "archived_calls, v_tap_buckets, v_metrics, v_segments, v_gaps, v_knob_snapshots, "
-    "v_knob_events, v_health"
+    "v_knob_events, v_health, call_list, bucket_wide"
 )
-# What each role may do; the writer neither deletes nor defines, the reader sees views alone.
+# What the drill-down reads beside the views: paths of files, and who may ask.
+_READ = (
+    "traces, tap_buckets_5s, metrics_agg_5s, audio_segments_5s, knob_snapshots_5s, knob_events, "
+    "gaps, schema_migrations, call_totals, access_tokens"
+)
+# What each role may do; the writer neither deletes nor defines, the reader sees views alone, the
+# drill-down writes the access log alone, and nobody else sees that or the tokens.
 _GRANTS = f"""
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO {WRITER}, {READER}, {RETENTION};
@@ -37,8 +46,27 @@ GRANT EXECUTE ON FUNCTION ensure_partitions TO {WRITER};
 GRANT SELECT ON {_VIEWS} TO {READER};
 GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA public TO {RETENTION};
 ALTER ROLE {READER} SET statement_timeout = '10s';
+REVOKE ALL ON access_tokens, audio_access, listens FROM {WRITER}, {RETENTION};
+GRANT USAGE ON SCHEMA public TO {DRILLDOWN};
+GRANT SELECT ON {_VIEWS}, {_READ} TO {DRILLDOWN};
+GRANT INSERT ON audio_access TO {DRILLDOWN};
+ALTER ROLE {DRILLDOWN} SET statement_timeout = '10s';
 """  # noqa: S608 - constants of this module
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('monitoring_v2.migrations'))"
+# Tables, views and their columns, each with its comment; partitions have those of their table.
+_DESCRIBED = """
+SELECT c.relname, c.relkind = 'v', a.attname,
+    CASE WHEN a.attname IS NULL THEN obj_description(c.oid, 'pg_class')
+         ELSE col_description(c.oid, a.attnum) END
+FROM pg_class c
+LEFT JOIN LATERAL (
+    SELECT attname, attnum FROM pg_attribute
+    WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+    UNION ALL SELECT NULL, 0
+) a ON true
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v')
+    AND NOT c.relispartition
+"""
 
 
 class MigrationError(MonitoringError):
@@ -82,7 +110,7 @@ def create_database(conninfo: str) -> bool:
 
 
 def migrate(conninfo: str) -> Report:
-    """Make roles where that is allowed, run the migrations that are missing, grant rights.
+    """Make roles where that is allowed, run what is missing, describe it, grant rights.
 
     Raises:
         MigrationError: An applied migration differs from ours, or the database is newer.
@@ -92,6 +120,7 @@ def migrate(conninfo: str) -> Report:
         connection.execute(_LOCK)
         _make_roles(connection, report)
         _run_missing(connection, report)
+        _comment(connection, report)
         _grant(connection, report)
     return report
 
@@ -147,6 +176,17 @@ def _run_missing(connection: psycopg.Connection, report: Report) -> None:
         elif done[number] != digest:
             raise MigrationError(f"{name} was applied with other content; restore the original")
         report.version = number
+
+
+def _comment(connection: psycopg.Connection, report: Report) -> None:
+    """Say in the database what everything means, where it says something else so far."""
+    for relation, is_view, column, known in connection.execute(_DESCRIBED.encode()).fetchall():
+        text = text_of(relation, column)
+        if text is not None and text != known:
+            kind = "COLUMN" if column else "VIEW" if is_view else "TABLE"
+            path = sql.Identifier(relation, column) if column else sql.Identifier(relation)
+            comment = sql.SQL("COMMENT ON {} {} IS {}").format(sql.SQL(kind), path, text)
+            _try(connection, comment.as_string(connection), report)
 
 
 def _grant(connection: psycopg.Connection, report: Report) -> None:

@@ -15,6 +15,7 @@ from archiver.batch import Entry
 
 TapKey = tuple[str, str, str, datetime]
 Row = tuple[object, ...]
+SCORE = "health.audio_score"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -37,6 +38,7 @@ TAPS = Stage(
         "received_samples": "int4",
         "ranges": "int4multirange",
         "health": "jsonb",
+        "score": "float8",
     },
     ("trace_id", "station_key", "tap", "bucket_ts"),
 )
@@ -86,7 +88,8 @@ def tap_rows(entries: Iterable[Entry]) -> Iterator[Row]:
         first, due = tap["first_sample"], tap["due_samples"]
         ranges = Multirange([Range(first, first + due)])
         health = Jsonb(tap.get("health", {}))
-        yield (*key, tap["rate"], due, tap["received_samples"], ranges, health)
+        scores = (last for metric, *_, last, _ in tap["aggregates"] if metric == SCORE)
+        yield (*key, tap["rate"], due, tap["received_samples"], ranges, health, next(scores, None))
 
 
 def metric_rows(entries: Iterable[Entry], refused: set[TapKey]) -> Iterator[Row]:

@@ -12,16 +12,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from archiver.database import NoSchemaError, ServerAwayError
+from archiver.drilldown import NoPortError
 from archiver.migrations import MigrationError
-from deploy import commands
+from archiver.tokens import Role, TokenError
+from deploy import commands, commands_access
 from deploy.demo import run_demo
+from deploy.export import run_bundle, run_export
 from deploy.pg_binaries import PostgresNotFoundError
 from deploy.postgres import PostgresStartError
 from deploy.replay import RecordingError
+from deploy.serve import run_serve
 from exporter.config import Settings, load_settings
 from exporter.errors import MonitoringError
 
 Command = Callable[[argparse.Namespace, Settings], int]
+_PROBLEMS = (
+    *(MigrationError, NoPortError, PostgresNotFoundError, PostgresStartError, RecordingError),
+    TokenError,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(1, f"the database cannot be reached: {reason}; see MONITORING_DB")
     except NoSchemaError:
         return _fail(1, "the database has no archive yet: run `monitoring db init`")
-    except (MigrationError, PostgresNotFoundError, PostgresStartError, RecordingError) as error:
+    except _PROBLEMS as error:
         return _fail(1, str(error))
     except MonitoringError as error:
         return _fail(2, str(error))
@@ -64,6 +72,10 @@ def build_parser() -> argparse.ArgumentParser:
     newest = _add(traces, "list", commands.traces_list, "the newest calls")
     newest.add_argument("--limit", type=int, default=20, metavar="N", help="how many")
     _add(traces, "show", commands.traces_show, "one call").add_argument("trace_id", metavar="ID")
+    _add_play_url(traces)
+    _add_exports(top, traces)
+    _add_serve(top)
+    _add_tokens(top)
     knobs = _add(_group(top, "knobs", "knobs"), "list", commands.knobs_list, "all knobs")
     knobs.add_argument("--rate", type=int, default=16_000, metavar="HZ", help="sampling rate")
     _add(top, "doctor", commands.doctor, "look at everything, and say what to do")
@@ -91,6 +103,59 @@ def _add_replay(top: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     replay.add_argument("--knob", action="append", default=[], metavar="KEY=VALUE")
     replay.add_argument("--block-ms", type=float, default=20.0, metavar="N")
     replay.add_argument("--realtime", action="store_true", help="take as long as the audio does")
+
+
+def _add_play_url(traces: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    play = _add(
+        traces, "play-url", commands_access.traces_play_url, "signed address of a moment's sound"
+    )
+    play.add_argument("trace_id", metavar="ID")
+    play.add_argument("--station", required=True, metavar="KEY")
+    play.add_argument("--tap", choices=("PRE", "POST", "DELTA"), default="POST")
+    play.add_argument("--at", required=True, metavar="ISO", help="first moment")
+    play.add_argument("--seconds", type=float, default=5.0, metavar="S", help="how long")
+    play.add_argument("--hours", type=float, default=1.0, metavar="H", help="how long it is good")
+
+
+def _add_serve(top: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    serve = _add(top, "serve", run_serve, "the drill-down page and its sound")
+    serve.add_argument("--host", metavar="ADDRESS", help="MONITORING_SERVE_HOST unless given")
+    serve.add_argument("--port", type=int, metavar="N", help="MONITORING_SERVE_PORT unless given")
+    # Of a process that starts this one: end with it.
+    serve.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+
+
+def _add_tokens(top: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    tokens = _group(top, "tokens", "who may ask the drill-down from another machine")
+    create = _add(tokens, "create", commands_access.tokens_create, "make one, and show it once")
+    create.add_argument("name", metavar="NAME", help="who will hold it")
+    create.add_argument("--role", action="append", required=True, choices=[str(r) for r in Role])
+    create.add_argument("--days", type=float, metavar="N", help="how long it is good")
+    _add(tokens, "list", commands_access.tokens_list, "all that were ever made")
+    revoke = _add(tokens, "revoke", commands_access.tokens_revoke, "take one back")
+    revoke.add_argument("name", metavar="NAME")
+
+
+def _add_exports(
+    top: argparse._SubParsersAction[argparse.ArgumentParser],
+    traces: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:
+    days = _add(top, "export", run_export, "tables and views as files, one for each day")
+    days.add_argument("folder", type=Path, metavar="DIR")
+    days.add_argument("--from", dest="since", required=True, metavar="ISO", help="first moment")
+    days.add_argument("--to", dest="until", required=True, metavar="ISO", help="moment after it")
+    days.add_argument("--format", choices=("csv", "jsonl"), default="csv")
+    days.add_argument("--gzip", action="store_true", help="compress the files")
+    days.add_argument("--with-extensions", action="store_true", help="with who called whom")
+    days.add_argument("--force", action="store_true", help="write again what is there")
+    call = _add(traces, "export", run_bundle, "one call as a zip file with report and sound")
+    call.add_argument("trace_id", metavar="ID")
+    call.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.zip")
+    call.add_argument("--station", metavar="KEY", help="this station alone")
+    call.add_argument("--from", dest="since", metavar="ISO", help="from this moment on")
+    call.add_argument("--to", dest="until", metavar="ISO", help="up to this moment")
+    call.add_argument("--flac", action="store_true", help="pack the sound, without loss")
+    call.add_argument("--force", action="store_true", help="replace FILE.zip")
 
 
 def _demo(arguments: argparse.Namespace, settings: Settings) -> int:

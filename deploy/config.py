@@ -6,8 +6,27 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from exporter.config import Settings
+
 
 def postgres_bin_dir(environ: Mapping[str, str] | None = None) -> Path | None:
     """Return the folder of PostgreSQL's programs that MONITORING_PG_BIN names, or None."""
     value = (os.environ if environ is None else environ).get("MONITORING_PG_BIN", "")
     return Path(value).expanduser() if value else None
+
+
+def child_environment(
+    settings: Settings, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the environment in which a child process has these settings for what it serves."""
+    ports = (settings.serve_ports[0], settings.serve_ports[-1])
+    return {
+        **(os.environ if environ is None else environ),
+        "MONITORING_DB": settings.db,
+        "MONITORING_AUDIO_PATH": str(settings.audio_path),
+        "MONITORING_METRICS_HOST": settings.metrics_host,
+        "MONITORING_METRICS_PORT": str(settings.metrics_ports[0]),
+        "MONITORING_SERVE_HOST": settings.serve_host,
+        "MONITORING_SERVE_PORT": "-".join(map(str, ports)),
+        "MONITORING_SIGNING_KEY_FILE": str(settings.signing_key_file),
+    }

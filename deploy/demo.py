@@ -21,9 +21,11 @@ from rich.table import Table
 from archiver import Archiver
 from archiver.migrations import create_database, migrate
 from archiver.queries import TapSummary, summarise
+from archiver.web.signing import KEY_FILE, make_key
 from deploy.config import postgres_bin_dir
 from deploy.postgres import EmbeddedPostgres
 from deploy.replay import read_recording
+from deploy.serve import drilldown_process
 from deploy.speech import demo_speech
 from exporter import Monitor, Station, Trace
 from exporter.config import Settings
@@ -103,7 +105,9 @@ def run_demo(
         archive = Archiver(own)
         monitor = stack.enter_context(Monitor(own, archive=archive))
         traces, lines = _start_calls(monitor, calls, speech or demo_speech())
-        _announce(console, monitor, own, server.version, folder)
+        shown = replace(own, metrics_ports=(monitor.port or own.metrics_ports[0],))
+        address = stack.enter_context(drilldown_process(shown))
+        _announce(console, shown, address, server.version)
         with _stop_signals() as stopped:
             _play(monitor, traces, lines, duration_s, stopped)
         for trace in traces:
@@ -115,7 +119,7 @@ def run_demo(
 
 
 def _own_settings(settings: Settings, conninfo: str, folder: Path) -> Settings:
-    ports = settings.metrics_ports
+    make_key(folder / KEY_FILE)
     return replace(
         settings,
         enabled=True,
@@ -123,8 +127,15 @@ def _own_settings(settings: Settings, conninfo: str, folder: Path) -> Settings:
         audio_path=folder / "audio",
         spool_path=folder / "spool",
         targets_path=folder,
-        metrics_ports=tuple(range(ports[0], ports[0] + 16)) if len(ports) == 1 else ports,
+        metrics_ports=_some_ports(settings.metrics_ports),
+        serve_ports=_some_ports(settings.serve_ports),
+        signing_key_file=folder / KEY_FILE,
     )
+
+
+def _some_ports(ports: tuple[int, ...]) -> tuple[int, ...]:
+    """Return ports of which one will be free: the demo runs beside other hosts of ours."""
+    return tuple(range(ports[0], ports[0] + 16)) if len(ports) == 1 else ports
 
 
 def _start_calls(
@@ -205,13 +216,14 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _announce(
-    console: Console, monitor: Monitor, settings: Settings, version: str, folder: Path
-) -> None:
+def _announce(console: Console, settings: Settings, address: str, version: str) -> None:
     console.print(f"\n[bold]monitoring demo[/bold], PostgreSQL {version}, process {os.getpid()}")
-    console.print(f"  live metrics   http://{settings.metrics_host}:{monitor.port}/metrics")
+    console.print(f"  drill-down     {address or 'did not start'}")
+    console.print(
+        f"  live metrics   http://{settings.metrics_host}:{settings.metrics_ports[0]}/metrics"
+    )
     console.print(f"  SQL            psql '{settings.db}'", soft_wrap=True)
-    console.print(f"  audio          {folder / 'audio'}", soft_wrap=True)
+    console.print(f"  audio          {settings.audio_path}", soft_wrap=True)
     console.print("  Ctrl-C ends it.\n")
 
 

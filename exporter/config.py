@@ -54,6 +54,10 @@ class Settings:
     metrics_ports: tuple[int, ...] = (9464,)
     targets_path: Path = Path("/var/monitoring/targets")
     public_url: str = ""
+    serve_host: str = "127.0.0.1"
+    serve_ports: tuple[int, ...] = (9465,)
+    local_roles: tuple[str, ...] = ("numbers", "listen", "download")
+    signing_key_file: Path | None = None
     consent_unknown: str = "audio"
     limits: Limits = field(default_factory=Limits)
     stations: Mapping[str, StationSpec] = field(default_factory=dict)
@@ -174,6 +178,10 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "metrics_ports": ("MONITORING_METRICS_PORT", _ports),
     "targets_path": ("MONITORING_METRICS_TARGETS_PATH", Path),
     "public_url": ("MONITORING_PUBLIC_URL", _url),
+    "serve_host": ("MONITORING_SERVE_HOST", _text),
+    "serve_ports": ("MONITORING_SERVE_PORT", _ports),
+    "local_roles": ("MONITORING_LOCAL_ROLES", lambda raw: tuple(filter(None, raw.split(",")))),
+    "signing_key_file": ("MONITORING_SIGNING_KEY_FILE", Path),
     "consent_unknown": ("MONITORING_CONSENT_UNKNOWN", _consent),
 }
 

@@ -16,7 +16,14 @@ settings.register_profile("judged", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("judged")
 
-pytest_plugins = ["tests.fix_postgres", "tests.fix_proxy", "tests.fix_speech"]
+pytest_plugins = [
+    "tests.fix_drilldown",
+    "tests.fix_browser",
+    "tests.fix_postgres",
+    "tests.fix_proxy",
+    "tests.fix_seeded",
+    "tests.fix_speech",
+]
 
 _TEMPORARY = pytest.StashKey[Path]()
 

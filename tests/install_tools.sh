@@ -1,9 +1,9 @@
 #!/bin/sh
-# Install what some tests use: Prometheus with promtool, strace, recorded telephone prompts.
+# Install what some tests use: Prometheus with promtool, strace, Chromium, recorded prompts.
 # For Debian and Ubuntu, as root or through sudo. No service is started, now or at the next boot.
 set -eu
 
-PACKAGES="prometheus strace asterisk-core-sounds-en-wav asterisk-core-sounds-fr-wav"
+PACKAGES="prometheus strace chromium fonts-dejavu-core asterisk-core-sounds-en-wav asterisk-core-sounds-fr-wav"
 POLICY=/usr/sbin/policy-rc.d
 
 missing=""
