@@ -1,0 +1,175 @@
+"""Pictures of sound: waveforms as peaks, spectrograms as bytes.
+
+Peaks of a segment, 50 pairs a second, are kept in memory by the file's path and hash: 500 bytes a
+segment, the last 50,000. An hour is quick the first time (its files are read once) and at once
+afterwards. Nothing is written beside the segments: this process only reads there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from archiver.audio_reader import read_samples
+from archiver.segments import SegmentRow
+from archiver.times import sample_index
+from exporter.model import BUCKET_SECONDS
+
+PAIRS_PER_SECOND = 50
+EMPTY = (127, -128)
+"""A column without sound: its smallest value is larger than its largest."""
+KEPT = 50_000
+FLOOR_DB = 100.0
+FRAMES_PER_COLUMN = 4
+_PAIRS = PAIRS_PER_SECOND * BUCKET_SECONDS
+_FRAME_S = 0.032
+_FULL_SCALE = 32_768.0
+
+Pairs = npt.NDArray[np.int8]
+Picture = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A time of a tap, on its grid of samples.
+
+    Attributes:
+        root: Audio root.
+        rows: Its segments, at least one, all of one rate.
+        first: First sample since 1970.
+        last: The sample after the last.
+    """
+
+    root: Path
+    rows: Sequence[SegmentRow]
+    first: int
+    last: int
+
+    @property
+    def rate(self) -> int:
+        """Samples a second."""
+        return self.rows[0].rate
+
+
+def stretch(root: Path, rows: Sequence[SegmentRow], since: datetime, until: datetime) -> Stretch:
+    """Return the stretch between two moments; segments of another rate than the first are left."""
+    rate = rows[0].rate
+    same = [row for row in rows if row.rate == rate]
+    return Stretch(root, same, sample_index(since, rate), sample_index(until, rate))
+
+
+class PeakCache:
+    """Peaks of the segments that were looked at last; for any thread.
+
+    Args:
+        kept: How many segments.
+    """
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._pairs: OrderedDict[tuple[str, str], Pairs] = OrderedDict()
+
+    def pairs(self, root: Path, row: SegmentRow) -> Pairs:
+        """Return smallest and largest sample of each 20 ms of a segment: int8 ``[250, 2]``.
+
+        Raises:
+            AudioGoneError: The file is not there; other errors as of ``audio_reader``.
+        """
+        key = (row.file_path, row.sha256)
+        with self._lock:
+            found = self._pairs.get(key)
+            if found is not None:
+                self._pairs.move_to_end(key)
+                return found
+        made = _pairs_of(_samples(root, row).reshape(_PAIRS, -1))
+        with self._lock:
+            self._pairs[key] = made
+            while len(self._pairs) > self._kept:
+                self._pairs.popitem(last=False)
+        return made
+
+
+def peaks(cache: PeakCache, wanted: Stretch, columns: int) -> Pairs:
+    """Return smallest and largest sample of each column: int8 ``[columns, 2]``.
+
+    Columns of 20 ms and more come from the kept peaks, narrower ones from the samples.
+    """
+    per_pair = wanted.rate // PAIRS_PER_SECOND
+    is_fine = wanted.last - wanted.first < columns * per_pair
+    unit = 1 if is_fine else per_pair
+    start, stop = wanted.first // unit, -(-wanted.last // unit)
+    line = np.tile(np.array(EMPTY, np.int8), (stop - start, 1))
+    for row in wanted.rows:
+        if is_fine:
+            pairs = _pairs_of(_samples(wanted.root, row).reshape(-1, 1))
+        else:
+            pairs = cache.pairs(wanted.root, row)
+        at = _first_sample(row) // unit - start
+        low, high = max(0, at), min(len(line), at + len(pairs))
+        line[low:high] = pairs[low - at : high - at]
+    edges = np.arange(columns) * len(line) // columns
+    low_edge = np.minimum.reduceat(line[:, 0], edges)
+    return np.stack((low_edge, np.maximum.reduceat(line[:, 1], edges)), axis=1)
+
+
+def spectrogram(wanted: Stretch, columns: int, rows: int) -> Picture:
+    """Return levels by frequency and time: uint8 ``[rows, columns]``, row 0 the lowest.
+
+    A value is the mean power of up to four frames of 32 ms in the column, re full scale squared:
+    0 is -100 dB or nothing, 255 is 0 dB.
+    """
+    size = 1 << int(np.ceil(np.log2(_FRAME_S * wanted.rate)))
+    count = FRAMES_PER_COLUMN * columns
+    span = wanted.last - wanted.first
+    middles = wanted.first + (np.arange(count) * 2 + 1) * span // (2 * count)
+    power = np.zeros((columns, rows))
+    frames = np.zeros(columns)
+    for row in wanted.rows:
+        begin = _first_sample(row)
+        end = begin + BUCKET_SECONDS * wanted.rate
+        inside = np.flatnonzero((middles >= begin) & (middles < end))
+        if not inside.size:
+            continue
+        starts = np.clip(middles[inside] - size // 2 - begin, 0, end - begin - size)
+        found = _band_power(_samples(wanted.root, row), starts, size=size, rows=rows)
+        np.add.at(power, inside // FRAMES_PER_COLUMN, found)
+        np.add.at(frames, inside // FRAMES_PER_COLUMN, 1)
+    mean = power / np.maximum(frames, 1)[:, None]
+    decibels = 10 * np.log10(np.maximum(mean, 10 ** (-FLOOR_DB / 10)))
+    return np.rint(255 * (1 + decibels / FLOOR_DB)).clip(0, 255).astype(np.uint8).T
+
+
+def _band_power(
+    samples: npt.NDArray[np.int16], starts: npt.NDArray[np.int64], *, size: int, rows: int
+) -> npt.NDArray[np.float64]:
+    """Return the power of frames in ``rows`` bands of equal width: ``[frames, rows]``."""
+    window = np.hanning(size + 1)[:-1]
+    frames = samples[starts[:, None] + np.arange(size)] / _FULL_SCALE * window
+    spectrum = np.abs(np.fft.rfft(frames)[:, : size // 2]) ** 2
+    # Parseval: the sum over both halves of the spectrum is the mean square under the window.
+    spectrum *= 2 / (size * np.sum(window**2))
+    edges = np.arange(rows) * (size // 2) // rows
+    return np.asarray(np.add.reduceat(spectrum, edges, axis=1))
+
+
+def _pairs_of(groups: npt.NDArray[np.int16]) -> Pairs:
+    """Return smallest and largest of each group, in the upper eight bits."""
+    both = np.stack((groups.min(axis=1), groups.max(axis=1)), axis=1)
+    return (both >> 8).astype(np.int8)
+
+
+def _samples(root: Path, row: SegmentRow) -> npt.NDArray[np.int16]:
+    pcm = read_samples(root, row, 0, BUCKET_SECONDS * row.rate)
+    return np.frombuffer(pcm, "<i2")
+
+
+def _first_sample(row: SegmentRow) -> int:
+    return sample_index(row.bucket_ts, row.rate)

@@ -1,0 +1,110 @@
+"""The endpoints for pictures of sound: peaks and spectrogram as plain bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from starlette.responses import Response
+
+from archiver.audio_reader import AudioGoneError, AudioUnreadableError
+from archiver.segments import Place, audio_span, segments
+from archiver.times import iso, sample_time
+from archiver.tokens import Role
+from archiver.web import parameters as given
+from archiver.web.peaks import Stretch, peaks, spectrogram, stretch
+from archiver.web.problems import Problem
+from archiver.web.site import Ask, Operation
+from exporter.model import Tap
+
+BYTES = "application/octet-stream"
+LONGEST = timedelta(hours=12)
+
+
+def get_peaks(ask: Ask) -> Response:
+    """Answer the waveform: int8 pairs, the smallest and the largest sample of each column."""
+    wanted = _stretch(ask)
+    columns = ask["columns"]
+    body = _drawn(lambda: peaks(ask.site.peaks, wanted, columns).tobytes())
+    headers = {"X-Columns": str(columns), **_headers(wanted)}
+    return Response(body, headers=headers, media_type=BYTES)
+
+
+def get_spectrogram(ask: Ask) -> Response:
+    """Answer the spectrogram: uint8 rows from the lowest frequency up."""
+    wanted = _stretch(ask)
+    columns, rows = ask["columns"], ask["rows"]
+    body = _drawn(lambda: spectrogram(wanted, columns, rows).tobytes())
+    headers = {"X-Columns": str(columns), "X-Rows": str(rows), **_headers(wanted)}
+    headers["X-Max-Hertz"] = f"{wanted.rate / 2:g}"
+    return Response(body, headers=headers, media_type=BYTES)
+
+
+def _stretch(ask: Ask) -> Stretch:
+    """Return the time that is asked for; all of the sound unless given."""
+    place = Place(ask["trace_id"], ask["station"], ask["tap"])
+    since, until = ask["from"], ask["to"]
+    with ask.site.connections.reading() as connection:
+        if since is None or until is None:
+            span = audio_span(connection, place)
+            if span is None:
+                raise Problem(404, "there is no sound of this call, station and tap")
+            since, until = since or span[0], until or span[1]
+        if not timedelta(milliseconds=1) <= until - since <= LONGEST:
+            raise Problem(400, "from and to: expected a millisecond to twelve hours")
+        rows = segments(connection, place, since, until)
+    if not rows:
+        raise Problem(404, "there is no sound of this call, station, tap and time")
+    return stretch(ask.site.audio_root, rows, since, until)
+
+
+def _drawn(draw: Callable[[], bytes]) -> bytes:
+    try:
+        return draw()
+    except AudioGoneError:
+        raise Problem(410, "the sound is not there any more") from None
+    except AudioUnreadableError as error:
+        raise Problem(503, f"the sound cannot be read now: {error}") from None
+
+
+def _headers(wanted: Stretch) -> dict[str, str]:
+    return {
+        "X-From": iso(sample_time(wanted.first, wanted.rate)),
+        "X-To": iso(sample_time(wanted.last, wanted.rate)),
+        "X-Rate": str(wanted.rate),
+    }
+
+
+_COLUMNS = given.integer("columns", "How many columns.", low=1, high=8_000, default=1_200)
+_ROWS = given.integer("rows", "How many rows.", low=1, high=256, default=128)
+_TAP = given.required(given.choice("tap", "PRE or POST.", tuple(map(str, Tap))))
+_PLACE = (given.TRACE, given.required(given.STATION), _TAP, given.FROM, given.TO)
+_SAID = {
+    "X-Columns": "How many columns.",
+    "X-From": "Time of the first sample.",
+    "X-To": "End of the last sample.",
+    "X-Rate": "Samples a second.",
+}
+
+OPERATIONS = (
+    Operation(
+        "/api/v1/traces/{trace_id}/peaks",
+        "Waveform: int8 pairs (min, max) for each column; (127, -128) where there is no sound.",
+        get_peaks,
+        (*_PLACE, _COLUMNS),
+        media=(BYTES,),
+        role=Role.LISTEN,
+        errors=(404, 410),
+        headers=_SAID,
+    ),
+    Operation(
+        "/api/v1/traces/{trace_id}/spectrogram",
+        "Spectrogram: uint8 [rows, columns], row 0 the lowest; 0 is -100 dBFS, 255 is 0 dBFS.",
+        get_spectrogram,
+        (*_PLACE, _COLUMNS, _ROWS),
+        media=(BYTES,),
+        role=Role.LISTEN,
+        errors=(404, 410),
+        headers=_SAID | {"X-Rows": "How many rows.", "X-Max-Hertz": "Upper end of the last row."},
+    ),
+)
