@@ -164,17 +164,20 @@ def test_an_hour_that_retention_dropped_is_made_again(database: str) -> None:
     assert [] == applied.refused
 
 
+CLOSED: set[tuple[object, ...]] = {("listens",)}
+
+
 def test_the_reader_sees_views_alone(database: str) -> None:
-    """The reader's role may ask every view, and no table."""
+    """The reader's role may ask every view but who listened, and no table."""
     migrate(database)
     query = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND "
     views = _rows(database, query + "relkind = 'v'")
     tables = _rows(database, query + "relkind IN ('r', 'p')")
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("SET ROLE monitoring_reader")
-        for (name,) in views:
+        for (name,) in set(views) - CLOSED:
             connection.execute(f"SELECT count(*) FROM {name}".encode())
-        for (name,) in tables:
+        for (name,) in {*tables, *CLOSED}:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(f"SELECT count(*) FROM {name}".encode())
     assert {"v_metrics", "v_gaps", "v_health"} <= {name for (name,) in views}
