@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from archiver.outputs import own_version
 from archiver.pool import Connections
 from archiver.web import api, pictures, sound
 from archiver.web.access import Gate
@@ -54,7 +55,7 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) ->
     signer = Signer(load_key(settings))
     gate = Gate(settings, connections, signer=signer, clock=clock)
     site = Site(settings, connections, signer, gate, clock=clock)
-    document = json_answer(openapi_document(OPERATIONS, api.package_version())).body
+    document = json_answer(openapi_document(OPERATIONS, own_version())).body
 
     async def openapi(_: Request) -> Response:
         return Response(document, media_type="application/json")

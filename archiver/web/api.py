@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 from archiver import buckets, calls, moments
 from archiver.buckets import Part
 from archiver.calls import CallFilter
+from archiver.outputs import own_version
 from archiver.pool import Row
 from archiver.status import archive_status
 from archiver.times import parse_time
@@ -31,7 +31,7 @@ def status(ask: Ask) -> Row:
         found = archive_status(connection, site.now())
     root = site.audio_root
     return {
-        "version": package_version(),
+        "version": own_version(),
         **found,
         "audio_path_ok": root.is_dir() and os.access(root, os.R_OK | os.X_OK),
         "roles": sorted(ask.caller.roles),
@@ -153,14 +153,6 @@ def _known(found: _Found | None) -> _Found:
     if found is None:
         raise Problem(404, "nothing is known of this id")
     return found
-
-
-def package_version() -> str:
-    """Return the version of this package, as it is installed."""
-    try:
-        return version("monitoring-v2")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _limit(default: int, high: int) -> given.Parameter:

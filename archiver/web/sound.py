@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TypeVar
@@ -279,6 +279,25 @@ _SAID = {
 }
 _SPAN_SAID = _SAID | {"X-From": "Time of the first sample.", "X-To": "End of the last sample."}
 _ERRORS = (404, 410, 416)
+
+
+def _span(
+    name: str, summary: str, run: Callable[[Ask], object], tap: tuple[given.Parameter, ...] = ()
+) -> Operation:
+    """Describe any time of sound as WAV: one form, whatever is heard."""
+    return Operation(
+        f"{_BASE}/{name}",
+        summary,
+        run,
+        (*_PLACE, *tap, *_TIME),
+        media=(WAV,),
+        role=Role.LISTEN,
+        is_audio=True,
+        errors=(*_ERRORS, 409),
+        headers=_SPAN_SAID,
+    )
+
+
 _BASE = "/audio/{trace_id}/{station_key}"
 
 OPERATIONS = (
@@ -293,37 +312,20 @@ OPERATIONS = (
         errors=_ERRORS,
         headers=_SAID | {"X-Bucket": "Start of the bucket."},
     ),
-    Operation(
-        f"{_BASE}/delta.wav",
+    _span(
+        "delta.wav",
         "What the station took away: PRE minus POST, aligned in gain, delay and polarity.",
         get_delta,
-        (*_PLACE, *_TIME),
-        media=(WAV,),
-        role=Role.LISTEN,
-        is_audio=True,
-        errors=(*_ERRORS, 409),
-        headers=_SPAN_SAID,
     ),
-    Operation(
-        f"{_BASE}/{{tap}}.wav",
+    _span(
+        "{tap}.wav",
         "Any time of a tap up to an hour, across segments; silence where there is none.",
         get_range,
-        (*_PLACE, _TAP, *_TIME),
-        media=(WAV,),
-        role=Role.LISTEN,
-        is_audio=True,
-        errors=(*_ERRORS, 409),
-        headers=_SPAN_SAID,
+        (_TAP,),
     ),
-    Operation(
-        f"{_BASE}/{{tap}}.flac",
-        "The same as FLAC.",
-        get_range_as_flac,
-        (*_PLACE, _TAP, *_TIME),
+    replace(
+        _span("{tap}.flac", "The same as FLAC.", get_range_as_flac, (_TAP,)),
         media=(FLAC,),
-        role=Role.LISTEN,
-        is_audio=True,
         errors=(404, 409, 410),
-        headers=_SPAN_SAID,
     ),
 )
