@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from exporter.breath import Breath
 from exporter.health import Weight
 from exporter.live import StationLive
-from exporter.model import BUCKET_NS, Bucket, Record, Tap
+from exporter.model import BUCKET_NS, BUCKET_SECONDS, Bucket, Record, Tap
 from exporter.runs import StationRun, TraceRun, steps_of
 from exporter.selfmetrics import Tally
 from exporter.summary import summarise
@@ -107,12 +107,12 @@ class Closer:
         taps = {tap: closed for tap, track in run.tracks.items() if (closed := track.close(bucket))}
         if not taps:
             return
-        rate = run.spec.rate
-        base = bucket * 5 * rate
+        size = BUCKET_SECONDS * run.spec.rate
+        base = bucket * size
         first = base + min(tap.first_sample for tap in taps.values())
         before = [values for position, values in run.turned if position <= first]
         values = before[-1] if before else run.turned[0][1] if run.turned else run.station.knobs
-        steps = steps_of(values, [t for t in run.turned if first < t[0] < base + 5 * rate], base)
+        steps = steps_of(values, [t for t in run.turned if first < t[0] < base + size], base)
         if before:
             run.turned = [(-1, before[-1]), *(t for t in run.turned if t[0] > first)]
         was_unrelated = run.memory.is_unrelated

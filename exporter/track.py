@@ -171,20 +171,20 @@ class Track:
 
     def _see_pace(self, placed: Placed) -> None:
         """Count audio and the time that it took to come, unless nothing came for long."""
-        draft, ends = self._draft(placed.position // self._size), [placed.end]
-        passed, newest = placed.blocks[-1][1] - self._last_arrival, placed.blocks[-1][1]
+        draft, newest = self._draft(placed.position // self._size), placed.blocks[-1][1]
+        passed = newest - self._last_arrival
         if passed <= _PAUSE_NS:
             draft.active_samples += placed.end - placed.position
             draft.active_ns += passed
-        else:
-            ends = [position for position, _, _ in placed.blocks[1:]] + ends
-            for (position, arrived, _), end in zip(placed.blocks, ends, strict=True):
-                passed = arrived - self._last_arrival
-                if self._last_arrival and passed <= _PAUSE_NS + (end - position) * NS // self.rate:
-                    draft.active_samples += end - position
-                    draft.active_ns += passed
-                self._last_arrival = arrived
-        self._last_arrival = newest
+            self._last_arrival = newest
+            return
+        ends = [*(position for position, _, _ in placed.blocks[1:]), placed.end]
+        for (position, arrived, _), end in zip(placed.blocks, ends, strict=True):
+            passed = arrived - self._last_arrival
+            if self._last_arrival and passed <= _PAUSE_NS + (end - position) * NS // self.rate:
+                draft.active_samples += end - position
+                draft.active_ns += passed
+            self._last_arrival = arrived
 
     def cut(self, position: int, pcm: bytes, *, is_live: bool, has_spectrum: bool) -> None:
         """Cut audio into whole frames, which wait to be measured."""

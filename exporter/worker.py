@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -31,9 +30,7 @@ from exporter.model import (
     Cause,
     Clock,
     EndReason,
-    KnobChanged,
     Record,
-    Scope,
     SelfSample,
     Tap,
     TraceEnded,
@@ -43,6 +40,7 @@ from exporter.resolver import KnobResolver
 from exporter.runs import StationRun, TraceRun, spans
 from exporter.selfmetrics import Tally
 from exporter.tap import Item, TapQueue
+from exporter.telling import Teller
 from exporter.timeline import NS, Event, KnobsTurned, Missing, Placed, to_ns
 from exporter.track import Track
 
@@ -98,6 +96,7 @@ class Worker:
             tally=tally,
             breath=breath,
         )
+        self._teller = Teller(resolver, self._offer)
         self._breath = breath
         self._offered = 0
         self._lock = threading.Lock()
@@ -182,7 +181,7 @@ class Worker:
                     _log.exception("station %s failed in one pass; going on", run.spec.key)
                 self._breath.take()
         self._measure(now // NS)
-        self._pass_changes()
+        self._teller.tell_new(self._traces)
         for trace in list(self._traces.values()):
             self._closer.close_complete(trace, self._live)
             if trace.ending is not None:
@@ -289,7 +288,7 @@ class Worker:
                 live.count_missing(event.samples, event.cause)
             elif isinstance(event, KnobsTurned):
                 run.turned.append((event.position, event.values))
-                self._tell_changes(run, event)
+                self._teller.tell_counting(run, event)
             else:
                 self._apply_audio(run, track, event, live)
                 self._note_latency(run, track, event, second)
@@ -382,44 +381,13 @@ class Worker:
                 self._drop(late, "too_late")
             for tap in live.taps.values():
                 tap.forget(trace_id)
-            self._tell_waiting(run)
+            self._teller.tell_rest(run)
             self._count_rejected(run)
         del self._traces[trace_id]
         self._resolver.detach(trace_id)
         ended_ns, attributes = ending[0] + trace.offset_ns, dict(trace.attributes)
         self._offer(TraceEnded(trace_id, ended_ns, ending[1], attributes))
         self.on_ended.append(trace_id)
-
-    def _pass_changes(self) -> None:
-        """Hand knob changes on; one that counts at one place waits for its sample."""
-        for change in self._resolver.take_changes():
-            run = self._run_of(change.event)
-            if run is None:
-                self._offer(change.event)
-            else:
-                run.waiting.append(change)
-        for trace in self._traces.values():
-            for run in trace.stations.values():
-                if run.waiting and run.turned:
-                    self._tell_changes(run, KnobsTurned(*run.turned[-1]))
-
-    def _run_of(self, event: KnobChanged) -> StationRun | None:
-        trace = self._traces.get(event.trace_id or "")
-        if event.scope is not Scope.TRACE_STATION or trace is None:
-            return None
-        return trace.stations.get(event.station_key or "")
-
-    def _tell_changes(self, run: StationRun, turned: KnobsTurned) -> None:
-        for change in [c for c in run.waiting if c.version <= turned.values.version]:
-            run.waiting.remove(change)
-            position = max(turned.position, run.tracks[Tap.PRE].first or turned.position)
-            counts_from = to_ns(position, run.spec.rate) if position >= 0 else None
-            self._offer(replace(change.event, counts_from_ns=counts_from))
-
-    def _tell_waiting(self, run: StationRun) -> None:
-        for change in run.waiting:
-            self._offer(change.event)
-        run.waiting.clear()
 
     def _count_rejected(self, run: StationRun) -> None:
         """Log the first refusal of each kind, and count all."""

@@ -14,7 +14,7 @@ from exporter.analysis import spectrum, timedomain, voice
 from exporter.analysis.frames import Matrix, Stretch
 from exporter.analysis.loudness import Loudness
 from exporter.metrics import COLUMNS, FRAME_METRICS, TIME_METRICS
-from exporter.model import SAMPLE_BYTES
+from exporter.model import FRAMES_PER_SECOND, SAMPLE_BYTES
 
 GATING_BLOCK = len(FRAME_METRICS)
 WIDTH = GATING_BLOCK + 1
@@ -53,7 +53,7 @@ class Analyzer:
 
     def glance(self, pcm: bytes, rate: int) -> Matrix:
         """Measure frames that have no place yet: only what a frame tells by itself."""
-        frames = np.frombuffer(pcm, "<i2").reshape(-1, rate // 50)
+        frames = np.frombuffer(pcm, "<i2").reshape(-1, rate // FRAMES_PER_SECOND)
         rows = np.full((len(frames), WIDTH), np.nan)
         rows[:, : len(TIME_METRICS)] = timedomain.measure(frames, self._silence_dbfs)
         return rows
@@ -63,8 +63,8 @@ class Analyzer:
         for stretch in stretches:
             stretch.memory.go_to(stretch.position, stretch.frame_samples)
         pcm = [b"".join(stretch.pcm) for stretch in stretches]
-        frames = np.frombuffer(b"".join(pcm), "<i2").reshape(-1, rate // 50)
-        counts = [len(each) // (rate // 50 * SAMPLE_BYTES) for each in pcm]
+        frames = np.frombuffer(b"".join(pcm), "<i2").reshape(-1, rate // FRAMES_PER_SECOND)
+        counts = [len(each) // (rate // FRAMES_PER_SECOND * SAMPLE_BYTES) for each in pcm]
         rows = np.empty((len(frames), WIDTH))
         rows[:, : len(TIME_METRICS)] = timedomain.measure(frames, self._silence_dbfs)
         rows[:, _SPECTRAL] = _spectra(stretches, pcm, counts, rate)
@@ -115,7 +115,7 @@ def _spectra(stretches: list[Stretch], pcm: list[bytes], counts: list[int], rate
             firsts.append(rows)
             contexts += [rows] if before else []
             rows += count + bool(before)
-    frames = np.frombuffer(b"".join(parts), "<i2").reshape(-1, rate // 50)
+    frames = np.frombuffer(b"".join(parts), "<i2").reshape(-1, rate // FRAMES_PER_SECOND)
     follows = np.ones(rows, np.bool_)
     follows[firsts] = False
     is_asked = np.ones(rows, np.bool_)
