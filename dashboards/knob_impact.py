@@ -98,17 +98,18 @@ def _changes() -> Panel:
     moment = links.trace_board(
         links.field("call"), start=links.field("from_ms"), end=links.field("to_ms")
     )
+    hear = links.knob_page(links.field("change"))
     panel = table(
         "Changes",
         "better, worse: by health where it changed, else by any metric. no effect: nothing "
-        "changed by more than matters and than chance allows. Click a knob for its numbers, a call "
-        "to hear it around the change.",
+        "changed by more than matters and than chance allows. Click the time to hear before and "
+        "after, a knob for its numbers, a call for its board.",
         targets=(PgTarget(queries_sql.verdicts()),),
         look=_TABLE.plus(
             _verdict(),
             override("knob", links=[data_link("Metric by metric", choose, is_new_tab=False)]),
             override("call", links=[data_link("The call around the change", moment)]),
-            override("when", custom__width=170),
+            override("when", links=[data_link("Hear before and after", hear)], custom__width=170),
             *hidden("change", "from_ms", "to_ms"),
         ),
         width=24,

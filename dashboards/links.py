@@ -33,6 +33,11 @@ def call_page(trace: str, *, at: str, station: str, tap: str) -> str:
     return f"{_PUBLIC}/call/{trace}#t={at}&station={station}&tap={tap}"
 
 
+def knob_page(change: str) -> str:
+    """Address of a knob change on the drill-down page: heard, seen and as numbers."""
+    return f"{_PUBLIC}/knob/{change}"
+
+
 def worst_calls(station: str, metric: str, *, at: str = "${__to:date:seconds}") -> str:
     """Address that finds the worst calls and buckets of a moment (unix time)."""
     return f"{_PUBLIC}/go?station={station}&metric={metric}&at={at}"
