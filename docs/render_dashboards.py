@@ -37,10 +37,18 @@ from exporter.config import load_settings
 
 WIDTH_IN, STEP_IN = 16.0, 0.32
 LINES, COLOURS = 11, 128
-SEVERAL = 2
+SEVERAL, NAMED = 2, 9
 VERDICTS = {"better": "#73BF69", "worse": "#E02F44", "not enough speech": "#EAB839"}
 _NAMED = {"green": "#73BF69", "red": "#E02F44", "text": "#333333"}
-_UNITS = {"percentunit": (100.0, " %"), "s": (1.0, " s"), "bytes": (1e-6, " MB"), "h": (1.0, " h")}
+_UNITS = {
+    "percentunit": (100.0, " %"),
+    "s": (1.0, " s"),
+    "ms": (1e3, " ms"),
+    "bytes": (1e-6, " MB"),
+    "h": (1.0, " h"),
+    "none": (1.0, ""),
+    "short": (1.0, ""),
+}
 
 
 def main() -> None:
@@ -169,7 +177,7 @@ def _is_band(name: str) -> bool:
 
 def _lines(axes: Axes, panel: Panel, view: View, live: Live) -> None:
     series = _series(panel, view, live)
-    scale, suffix = _UNITS.get(str(panel.defaults.get("unit")), (1.0, ""))
+    scale, suffix = _unit(panel.defaults.get("unit"))
     is_stacked = panel.defaults["custom"]["drawStyle"] == "bars"
     floor: dict[datetime, float] = {}
     for number, (name, (times, values)) in enumerate(sorted(series.items())):
@@ -188,21 +196,30 @@ def _lines(axes: Axes, panel: Panel, view: View, live: Live) -> None:
             style = "--" if number % 2 and len(series) > SEVERAL else "-"
             axes.plot(times, scaled, style, label=name, color=colour, lw=1.2)
     _time_axis(axes, view)
-    axes.set_ylabel(
-        str(panel.defaults.get("unit", "")).replace("suffix: ", "")
-        if not suffix
-        else suffix.strip()
-    )
-    if series:
+    axes.set_ylabel(suffix.strip(), labelpad=1)
+    if not series:
+        _say(axes, panel.may_be_empty or "nothing came")
+    elif all(times[-1] < view.start for times, _ in series.values()):
+        _say(axes, "older than what is shown")
+    elif len(series) <= NAMED:
         axes.legend(fontsize=6, loc="upper left", ncols=3, framealpha=0.5)
     else:
-        _say(axes, panel.may_be_empty or "nothing came")
+        axes.set_title(f"{len(series)} series", loc="right", fontsize=6)
+
+
+def _unit(name: Any) -> tuple[float, str]:
+    """Return the factor and the suffix of a unit of Grafana."""
+    text = str(name or "")
+    return _UNITS.get(text, (1.0, text.replace("suffix:", "")))
 
 
 def _time_axis(axes: Axes, view: View) -> None:
     axes.set_xlim(dates.date2num([view.start, view.end]))
+    width_in = axes.get_position().width * WIDTH_IN
+    number = max(2, round(width_in / 1.2))
+    step = (view.end - view.start) / number
+    axes.set_xticks(dates.date2num([view.start + step * (at + 0.5) for at in range(number)]))
     axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M:%S"))
-    axes.xaxis.set_major_locator(dates.AutoDateLocator(maxticks=5))
 
 
 def _heat(axes: Axes, panel: Panel, view: View, live: Live) -> None:
@@ -246,6 +263,7 @@ def _step(steps: list[Json], value: float) -> str:
 def _tiles(axes: Axes, panel: Panel, view: View, live: Live) -> None:
     axes.axis("off")
     cells: list[tuple[str, Any]] = []
+    usual = panel.defaults.get("unit", "")
     for target in panel.targets:
         if isinstance(target, PgTarget):
             names, rows = live.columns(expand(target, view))
@@ -256,7 +274,15 @@ def _tiles(axes: Axes, panel: Panel, view: View, live: Live) -> None:
     for number, (name, value) in enumerate(cells):
         x = (number + 0.5) / len(cells)
         colour = _step(steps, value) if isinstance(value, float) else "#333333"
-        axes.text(x, 0.35, _cell(value), ha="center", va="center", fontsize=15, color=colour)
+        axes.text(
+            x,
+            0.35,
+            _cell(value, _property(panel, name, "unit") or usual),
+            ha="center",
+            va="center",
+            fontsize=15,
+            color=colour,
+        )
         axes.text(x, 0.85, name, ha="center", va="center", fontsize=8, color="#666666")
 
 
@@ -264,8 +290,8 @@ def _cell(value: Any, unit: str = "") -> str:
     if isinstance(value, datetime):
         return f"{value:%H:%M:%S}"
     if isinstance(value, float):
-        scale, suffix = _UNITS.get(unit, (1.0, unit.replace("suffix:", "")))
-        return f"{value * scale:.3g}{suffix if suffix != 'none' else ''}"
+        scale, suffix = _unit("ms" if unit == "s" and abs(value) < 1 else unit)
+        return f"{value * scale:.3g}{suffix}"
     text = re.sub(r"<audio .*", "[play]", str("" if value is None else value))
     return shorten(text, 44, placeholder="...")
 
