@@ -343,7 +343,7 @@ def _host() -> tuple[Panel, ...]:
 def _knobs() -> Panel:
     return table(
         "Knobs in force",
-        "In the newest five seconds: value, in how many calls, and who turned it last. Knob impact "
+        "In the newest five seconds: value, in how many calls, and who set it last. Knob impact "
         "(menu above) says what each change did.",
         targets=(PgTarget(queries_sql.knobs_now()),),
         look=Look({"thresholds": NO_LIMITS}),

@@ -372,22 +372,23 @@ CREATE FUNCTION knobs_in_force(
              SELECT FROM v_knob_snapshots later
              WHERE later.trace_id = s.trace_id AND later.station_key = s.station_key
                AND later.bucket_ts > s.bucket_ts AND later.bucket_ts <= n.bucket_ts)
-        CROSS JOIN LATERAL jsonb_each_text(s.knob_values) AS each
+        CROSS JOIN LATERAL jsonb_each(s.knob_values) AS each
         GROUP BY each.key, each.value
     ), turned AS (
-        SELECT DISTINCT ON (knob_key) knob_key, created_at, changed_by, reason
+        -- Who set this value: what was done in one call is not said of those that kept another one.
+        SELECT DISTINCT ON (knob_key, new_value) knob_key, new_value, created_at, changed_by, reason
         FROM v_knob_events
         WHERE created_at <= to_ts AND (station_key IS NULL OR station_key = station)
           AND (trace IS NULL OR trace_id IS NULL OR trace_id = trace)
-        ORDER BY knob_key, created_at DESC
+        ORDER BY knob_key, new_value, created_at DESC
     )
-    SELECT h.key, h.value, h.calls, t.created_at, t.changed_by, t.reason
-    FROM held h LEFT JOIN turned t ON t.knob_key = h.key
+    SELECT h.key, h.value #>> '{}', h.calls, t.created_at, t.changed_by, t.reason
+    FROM held h LEFT JOIN turned t ON (t.knob_key, t.new_value) = (h.key, h.value)
     ORDER BY t.created_at DESC NULLS LAST, h.key, h.calls DESC
 $$;
 COMMENT ON FUNCTION knobs_in_force IS
-    'Knob values at a station in the newest bucket of that time, in how many calls, and who turned '
-    'each knob last; what was turned last comes first.';
+    'Knob values at a station in the newest bucket of that time, in how many calls, and who set '
+    'each value last; what was set last comes first.';
 
 CREATE FUNCTION knob_changes(
     from_ts timestamptz, to_ts timestamptz, stations text[] DEFAULT NULL, trace text DEFAULT NULL

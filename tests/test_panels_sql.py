@@ -266,7 +266,7 @@ def test_a_running_call_says_how_far_the_archive_is_behind(desk: Desk, database:
 
 
 def test_knobs_in_force_are_those_of_the_newest_bucket(desk: Desk) -> None:
-    """Value, number of calls, and who turned it last."""
+    """Value, number of calls, and who set it last."""
     desk.call(*(bucket(n, health=90.0) for n in range(12)), event=change())
 
     (row,) = desk.ask(f"SELECT * FROM knobs_in_force('{STATION}', {SPAN})")
@@ -277,6 +277,21 @@ def test_knobs_in_force_are_those_of_the_newest_bucket(desk: Desk) -> None:
         row["calls"],
         row["changed_by"],
     )
+
+
+def test_a_change_in_one_call_is_not_said_of_the_others(desk: Desk) -> None:
+    """Two calls hold different values; who turned the knob in one stands at that value alone."""
+    quiet = [
+        replace(bucket(n, health=90.0, trace="call_2"), knob_values={KNOB: 0.0}) for n in range(10)
+    ]
+    last = bucket(11, health=90.0, trace="call_2")
+    desk.call(*quiet, replace(last, knob_values={KNOB: 0.0}))
+    desk.call(*(bucket(n, health=90.0) for n in range(12)), event=change())
+
+    rows = desk.ask(f"SELECT * FROM knobs_in_force('{STATION}', {SPAN})")
+
+    told = {(row["value"], row["calls"], row["changed_by"]) for row in rows}
+    assert {("12.0", 1, "alice"), ("0.0", 1, None)} == told
 
 
 def test_health_and_its_reasons_over_time(desk: Desk) -> None:
