@@ -149,11 +149,9 @@ class Closer:
 
     @staticmethod
     def _show(record: Bucket, live: StationLive) -> None:
+        exemplar = (record.trace_id, record.bucket_ns, record.bucket_ns)
         for tap in record.taps:
-            shown = live.tap(tap.tap)
-            shown.see_bucket(record.trace_id, tap.aggregates)
-            exemplar = (record.trace_id, record.bucket_ns, record.bucket_ns)
-            shown.count_bucket(tap.aggregates, exemplar)
+            live.tap(tap.tap).see_bucket(tap.aggregates, exemplar)
 
 
 def _tell_unrelated(run: StationRun) -> None:

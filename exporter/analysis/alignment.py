@@ -45,6 +45,8 @@ _PEAK_SHARE = 0.6
 _BESIDE = 2
 # Mean square of a signal at -120 dBFS, about: what is left when a direct current is taken off.
 _NOTHING = 1e-3
+# A direct current is known well enough from every eighth sample.
+_MEAN_STEP = 8
 # So much speech, from all over the bucket, is enough to tell whether a lag still holds.
 _CONFIRMING_FRAMES = 64
 _NEWTON_STEPS = 3
@@ -207,9 +209,10 @@ def delayed(pcm: Samples, starts: Places, length: int, *, by: float) -> Signal:
 
 
 def _mean(audio: Audio) -> np.float32:
-    """Return the mean of what is there."""
-    there = sum(stop - first for first, stop in audio.ranges)
-    return np.float32(audio.pcm.sum(dtype=np.int64) / max(1, there))
+    """Return the mean of what is there, of every eighth sample."""
+    some = [audio.pcm[first:stop:_MEAN_STEP] for first, stop in audio.ranges]
+    total = sum(int(part.sum(dtype=np.int64)) for part in some)
+    return np.float32(total / max(1, sum(map(len, some))))
 
 
 def _decimated(audio: Audio, factor: int, mean: np.float32) -> Signal:
