@@ -92,6 +92,15 @@ def _tap_bucket(
     values = dict(_bucket_values(closed, memory.integrated[closed.tap]))
     health = _health(closed, values, paired, weights)
     values["health.audio_score"] = health.score
+    of_bucket = Aggregates.of_values(values, closed.start_ns)
+    aggregates = Aggregates.joined((of_bucket, _of_frames(closed), _of_notes(closed), paired))
+    return to_tap_bucket(closed, aggregates, health.costs)
+
+
+def to_tap_bucket(
+    closed: ClosedTap, aggregates: Aggregates, health: Mapping[str, float]
+) -> TapBucket:
+    """Return what is archived of a tap: its sound, its gaps, and these numbers."""
     return TapBucket(
         tap=closed.tap,
         rate=closed.rate,
@@ -99,15 +108,8 @@ def _tap_bucket(
         due_samples=closed.due_samples,
         runs=closed.runs,
         gaps=closed.gaps,
-        aggregates=Aggregates.joined(
-            (
-                Aggregates.of_values(values, closed.start_ns),
-                _of_frames(closed),
-                _of_notes(closed),
-                paired,
-            )
-        ),
-        health=health.costs,
+        aggregates=aggregates,
+        health=health,
     )
 
 

@@ -55,10 +55,11 @@ def click_ratio(
 
 def _heard(size: int, speech: Offsets, step: int) -> npt.NDArray[np.bool_]:
     """Mark the samples that lie in frames of speech."""
-    heard = np.zeros(size, np.bool_)
-    frames = as_strided(heard, (size - step + 1, step), (1, 1))
+    # The last frame of a bucket may reach into the next one.
+    heard = np.zeros(size + step, np.bool_)
+    frames = as_strided(heard, (size + 1, step), (1, 1))
     frames[speech] = True
-    return heard
+    return heard[:size]
 
 
 def _curvature(
