@@ -93,7 +93,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--seconds", type=float, default=6.0, help="length of each cadence run")
-    parser.add_argument("--late-seconds", type=float, default=60.0, help="of the 20 ms loop")
+    parser.add_argument("--late-seconds", type=float, default=120.0, help="of the 20 ms loop")
     parser.add_argument("--panels", action="store_true", help="seed three days, time all panels")
     parser.add_argument("--output", type=Path, default=RESULTS, help="file to write")
     options = parser.parse_args()

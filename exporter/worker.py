@@ -124,10 +124,17 @@ class Worker:
             self._thread = None
 
     def step(self) -> None:
-        """Run one pass now; used by the thread, by simulated time and by ``flush``."""
+        """Run one pass now; used by the thread, by simulated time and by ``flush``.
+
+        What fails is counted and logged; the host, which may be calling, does not feel it.
+        """
         with self._lock:
             started, now = time.thread_time(), self._clock()
-            self._pass(now)
+            try:
+                self._pass(now)
+            except Exception:
+                self._tally.add("worker_errors_total")
+                _log.exception("a pass of the exporter thread failed; going on with the next one")
             spent = time.thread_time() - started
             self._sampling.spend(spent, now)
             self._tally.add("worker_passes_total")
@@ -162,11 +169,7 @@ class Worker:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            try:
-                self.step()
-            except Exception:
-                self._tally.add("worker_errors_total")
-                _log.exception("a pass of the exporter thread failed; going on with the next one")
+            self.step()
             self._wake.wait(PASS_S)
             self._wake.clear()
 
