@@ -131,20 +131,25 @@ environment() {
 fill_venv() {
     [ ! -L "$opt/venv" ] || rm "$opt/venv"
     [ -x "$opt/venv/bin/python" ] || python3 -m venv "$opt/venv"
-    # The lock is a constraint: of its entries only those that are needed, each with its hash.
-    pip="$opt/venv/bin/python -m pip --quiet --disable-pip-version-check install"
-    pip="$pip --only-binary :all: --constraint $lock"
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
     if [ -z "$wheel" ]; then
-        $pip hatchling
+        locked hatchling
         (cd "$here/.." && "$opt/venv/bin/python" -m hatchling build -t wheel -d "$scratch") \
             >/dev/null 2>"$scratch/log" || { cat "$scratch/log" >&2; fail "the wheel was not built"; }
         wheel=$(echo "$scratch"/*.whl)
     fi
     wheel=$(CDPATH='' cd -- "$(dirname -- "$wheel")" && pwd)/$(basename -- "$wheel")
-    $pip --no-deps --force-reinstall "$wheel"
-    $pip "monitoring-v2[demo] @ file://$wheel"
+    locked "monitoring-v2[demo] @ file://$wheel"
+    in_venv install --no-deps --force-reinstall "$wheel"
+}
+in_venv() { "$opt/venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+locked() { # REQUIREMENT: what it depends on, of the versions and with the hashes of the lock
+    sed -e '/--hash=/d' -e 's/ *\\$//' "$lock" >"$scratch/pins"
+    in_venv install --dry-run --ignore-installed --only-binary :all: \
+        --constraint "$scratch/pins" --report "$scratch/report" "$1"
+    "$opt/venv/bin/python" "$here/service/needed.py" "$lock" "$scratch/report" >"$scratch/needed"
+    in_venv install --require-hashes --only-binary :all: --requirement "$scratch/needed"
 }
 
 install_all() {
