@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from archiver.database import AnyDatabaseError
-from archiver.diagnosis import OLDEST_RELEASE, diagnose
+from archiver.diagnosis import OLDEST_RELEASE, Diagnosis, diagnose
 from archiver.migrations import shipped, version
 from deploy.finding import Finding
 from exporter.config import Settings
@@ -37,7 +37,7 @@ def database_findings(settings: Settings) -> Iterator[Finding]:
     text = f"{seen.clock_offset_s:+.2f} s beside ours"
     hint = "" if is_near else "; let chrony keep both machines' clocks"
     yield Finding("database clock", is_near, text + hint)
-    yield _retention(settings, seen.oldest_hour, datetime.now(UTC))
+    yield _retention(settings, seen, datetime.now(UTC))
 
 
 def _schema(found: int, wanted: int) -> Finding:
@@ -50,14 +50,14 @@ def _schema(found: int, wanted: int) -> Finding:
     return Finding("database", True, f"schema {found}")
 
 
-def _retention(settings: Settings, oldest: datetime | None, now: datetime) -> Finding:
-    limit = timedelta(hours=settings.retention_hours)
-    if oldest is None:
+def _retention(settings: Settings, seen: Diagnosis, now: datetime) -> Finding:
+    limit, hour = timedelta(hours=settings.retention_hours), timedelta(hours=1)
+    if seen.oldest_hour is None:
         return Finding("retention", True, "there is nothing to delete yet")
-    age, hour = now - oldest, timedelta(hours=1)
+    age = now - seen.oldest_hour
     text = f"the oldest rows are {age / hour:.0f} h old, the limit is {limit / hour:g}"
-    if age > limit + hour + LATE:
-        return Finding(
-            "retention", False, f"{text}: run `monitoring retention`, and see what it says"
-        )
-    return Finding("retention", True, text)
+    if age <= limit + hour + LATE:
+        return Finding("retention", True, text)
+    if seen.held:
+        return Finding("retention", True, f"{text}; {seen.held} calls are held, whatever their age")
+    return Finding("retention", False, f"{text}: run `monitoring retention`, and see what it says")

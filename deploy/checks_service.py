@@ -126,7 +126,10 @@ def _last_run(unit: str, root: Path) -> Iterator[Finding]:
 
 def _backup(folder: Path, now_s: float) -> Finding:
     try:
-        newest = max((path.stat().st_mtime for path in folder.iterdir()), default=None)
+        folder.stat()
+        newest = max(
+            (path.stat().st_mtime for path in folder.glob("monitoring-*.tar*")), default=None
+        )
     except OSError as error:
         return Finding("backup", False, f"{folder}: {error.strerror}")
     if newest is None:

@@ -196,10 +196,7 @@ install_all() {
     file "$here/service/logrotate.conf" /etc/logrotate.d/monitoring 0644
     file "$here/service/monitoring.sh" /usr/local/bin/monitoring 0755
     settings
-    if systemd_runs; then
-        do_it "tell systemd" systemctl daemon-reload
-        do_it "restart what runs" systemctl try-restart monitoring-drilldown.service
-    fi
+    ! systemd_runs || do_it "tell systemd" systemctl daemon-reload
     next_steps
 }
 
@@ -208,12 +205,14 @@ next_steps() {
 
 Next:
   1. Settings: /etc/monitoring/monitoring.env; put values with spaces in double quotes.
-  2. Database, once and after each upgrade (PostgreSQL on this machine):
+  2. A PostgreSQL on this machine, once:
        sudo -u postgres createuser --createrole monitoring
        sudo -u postgres createdb --owner monitoring monitoring_v2
+  3. Now and after each upgrade:
        sudo -u monitoring monitoring db init
-  3. Services:
-       systemctl enable --now monitoring-drilldown.service monitoring-retention.timer \
+       sudo systemctl enable monitoring-drilldown.service monitoring-retention.timer \
+         monitoring-backup.timer monitoring-restore-drill.timer
+       sudo systemctl restart monitoring-drilldown.service monitoring-retention.timer \
          monitoring-backup.timer monitoring-restore-drill.timer
   4. Your phone server: /opt/monitoring/share/host.conf
   5. sudo -u monitoring monitoring doctor

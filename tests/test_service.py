@@ -297,7 +297,7 @@ def test_the_doctor_finds_the_installation_well(root: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give files away: run the tests as root")
     enable(root)
-    (root / BACKUPS / "monitoring.tar").touch()
+    (root / BACKUPS / "monitoring-20260101T000000Z.tar").touch()
 
     problems = [finding for finding in service_findings(root) if not finding.is_well]
 
@@ -318,7 +318,7 @@ def _drop_audio_group(root: Path) -> None:
 
 
 def _old_backup(root: Path) -> None:
-    os.utime(root / BACKUPS / "monitoring.tar", (0, 0))
+    os.utime(root / BACKUPS / "monitoring-20260101T000000Z.tar", (0, 0))
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -340,7 +340,7 @@ def test_the_doctor_says_what_to_do(root: Path, name: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give files away: run the tests as root")
     enable(root)
-    (root / BACKUPS / "monitoring.tar").touch()
+    (root / BACKUPS / "monitoring-20260101T000000Z.tar").touch()
     fault, remedy = FAULTS[name]
     fault(root)
 
