@@ -45,7 +45,10 @@ def make_folders(root: Path, folder: Path) -> None:
     for each in (root, *(root / part for part in _prefixes(folder.relative_to(root)))):
         if not each.is_dir():
             each.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            each.chmod(FOLDER_MODE | each.stat().st_mode & stat.S_ISGID)
+            mode = each.stat().st_mode
+            if stat.S_IMODE(mode) & 0o777 != FOLDER_MODE:
+                # Only then: a confined service may not touch the bit that hands the group down.
+                each.chmod(FOLDER_MODE | mode & stat.S_ISGID)
 
 
 def _prefixes(relative: Path) -> list[Path]:

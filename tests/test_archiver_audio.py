@@ -79,11 +79,16 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
     assert {(True, 0o750), (False, 0o640)} == modes
 
 
-def test_the_group_of_the_root_is_handed_down(tmp_path: Path) -> None:
+@pytest.mark.parametrize("umask", [0, 0o027, 0o077])
+def test_the_group_of_the_root_is_handed_down(tmp_path: Path, umask: int) -> None:
     """Below a root that hands its group down, every folder does, and nobody else gets in."""
     tmp_path.chmod(0o3770)
     one = bucket()
-    segment = AudioStore(tmp_path).write(one, one.taps[0])
+    before = os.umask(umask)
+    try:
+        segment = AudioStore(tmp_path).write(one, one.taps[0])
+    finally:
+        os.umask(before)
 
     folders = list((tmp_path / segment.file_path).relative_to(tmp_path).parents)[:-1]
 
