@@ -46,11 +46,11 @@ Entry = dict[str, Any]
 
 
 class CorruptBatchError(MonitoringError):
-    """A batch file is damaged."""
+    """A batch file cannot be read: it is damaged."""
 
 
-class UnknownBatchError(MonitoringError):
-    """A batch file is whole, and from a later version that this one does not understand."""
+class UnknownBatchError(CorruptBatchError):
+    """A batch file cannot be read here: it is whole, and from a later version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,7 +325,7 @@ def _lock_folder(folder: Path) -> int | None:
 def _rest_of(path: Path) -> list[Entry]:
     try:
         return [rest for entry in decode(path.read_bytes()).entries if (rest := remains(entry))]
-    except (CorruptBatchError, UnknownBatchError, OSError):
+    except (CorruptBatchError, OSError):
         return []
 
 

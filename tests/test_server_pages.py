@@ -157,3 +157,11 @@ def test_the_page_names_its_tests() -> None:
     named = re.findall(r"`(test_\w+)`", page)
     assert named
     assert [] == [name for name in named if f"def {name}(" not in tests]
+
+
+@pytest.mark.parametrize("name", ["install.md", "upgrade.md", "sizing.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    """Every relative link of a page names a file of the repository."""
+    targets = re.findall(r"\]\(([^)#:]+)", (ROOT / "docs" / name).read_text(encoding="utf-8"))
+
+    assert [] == [each for each in targets if not (ROOT / "docs" / each).exists()]
