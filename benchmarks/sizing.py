@@ -22,7 +22,6 @@ from psycopg import sql
 
 from archiver import Archiver
 from archiver.migrations import create_database, migrate
-from archiver.retention import PARENTS
 from benchmarks.exporter import STATIONS, Clock, play
 from benchmarks.report import machine
 from deploy.config import postgres_bin_dir
@@ -38,6 +37,7 @@ AWAY = "host=127.0.0.1 port=1 dbname=none"
 BACKLOG = 200
 CALLS = (1, 10, 50, 150)
 HOURS = 72.0
+TABLES = ("metrics_agg_5s", "tap_buckets_5s", "audio_segments_5s", "knob_snapshots_5s")
 _UPLOAD_S = 300.0
 _SIZES = """
 SELECT p.relname, sum(pg_total_relation_size(i.inhrelid))::bigint
@@ -145,7 +145,7 @@ def _tables(conninfo: str) -> Result:
     """Return rows and bytes of the tables that grow with the length of calls."""
     found: Result = {}
     with psycopg.connect(conninfo) as connection:
-        for table, size in connection.execute(_SIZES, [list(PARENTS)]).fetchall():
+        for table, size in connection.execute(_SIZES, [list(TABLES)]).fetchall():
             query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
             (rows,) = connection.execute(query).fetchall()[0]
             found |= {f"rows.{table}": rows, f"bytes.{table}": float(size)}
