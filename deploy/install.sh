@@ -184,6 +184,11 @@ install_all() {
     folder /var/backups/monitoring 0700 monitoring monitoring
     folder /opt/monitoring 0755 root root
     environment
+    # Through a shell: setpriv itself still has root's rights when it looks for the program.
+    [ -n "$root$is_dry" ] || setpriv --reuid=monitoring --regid=monitoring --clear-groups \
+        sh -c 'cd / && "$0" -c "import deploy.cli"' "$opt/venv/bin/python" 2>/dev/null ||
+        fail "user monitoring cannot run $(readlink -f "$opt/venv/bin/python") with the package:" \
+            "its folders have to be open to it; use the system's Python, or another --venv"
 
     for unit in "$here"/service/*.service "$here"/service/*.timer; do
         file "$unit" "/etc/systemd/system/$(basename "$unit")" 0644
