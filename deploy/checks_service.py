@@ -38,7 +38,8 @@ def service_findings(root: Path = Path("/")) -> Iterator[Finding]:
     yield _accounts(root, users, groups)
     for name, (user, group, mode) in FOLDERS.items():
         if {user} <= users.keys() and {group} <= groups.keys():
-            yield _folder(root / name, (users[user], groups[group], mode), f"{user}:{group}")
+            wanted = (users[user], groups[group], mode)
+            yield _folder(f"folder /{name}", root / name, wanted, f"{user}:{group}")
     yield _secret(root / "etc/monitoring/monitoring.env")
     if shutil.which("systemctl"):
         for unit in (SERVICE, *(f"monitoring-{name}.timer" for name in TIMERS)):
@@ -66,8 +67,7 @@ def _accounts(root: Path, users: dict[str, int], groups: dict[str, int]) -> Find
     return Finding("accounts", True, "user monitoring, groups monitoring and monitoring-audio")
 
 
-def _folder(path: Path, wanted: tuple[int, int, int], owner: str) -> Finding:
-    name = f"folder {path.name}"
+def _folder(name: str, path: Path, wanted: tuple[int, int, int], owner: str) -> Finding:
     try:
         status = path.stat()
     except FileNotFoundError:

@@ -323,8 +323,14 @@ def _old_backup(root: Path) -> None:
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "accounts": (_drop_audio_group, "usermod -aG monitoring-audio monitoring"),
-    "folder audio": (lambda r: (r / "var/monitoring/audio").chmod(0o777), "chmod 3770"),
-    "folder spool": (lambda r: (r / "var/monitoring/spool").rmdir(), "run deploy/install.sh again"),
+    "folder /var/monitoring/audio": (
+        lambda r: (r / "var/monitoring/audio").chmod(0o777),
+        "chmod 3770",
+    ),
+    "folder /var/monitoring/spool": (
+        lambda r: (r / "var/monitoring/spool").rmdir(),
+        "run deploy/install.sh again",
+    ),
     "settings": (lambda r: (r / "etc/monitoring/monitoring.env").chmod(0o644), "chmod o="),
     "backup": (_old_backup, "journalctl -u monitoring-backup"),
     "monitoring-backup.timer": (
