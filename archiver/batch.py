@@ -2,7 +2,9 @@
 
 One header line (JSON), one checksum line, then zlib-compressed JSON lines, one record each. Records
 are encoded one by one, so that no single call keeps the interpreter from the audio path for long.
-A damaged file is refused as a whole: :class:`CorruptBatchError`.
+A damaged file is refused as a whole: :class:`CorruptBatchError`. A later version may add kinds of
+records or raise the format's version: an earlier one then leaves its files where they are
+(:class:`UnknownBatchError`). So the first two lines are never to change.
 """
 
 from __future__ import annotations
@@ -44,7 +46,11 @@ Entry = dict[str, Any]
 
 
 class CorruptBatchError(MonitoringError):
-    """A batch file is damaged, or from a version that this one does not know."""
+    """A batch file cannot be read: it is damaged."""
+
+
+class UnknownBatchError(CorruptBatchError):
+    """A batch file cannot be read here: it is whole, and from a later version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +201,7 @@ def decode(content: bytes) -> Batch:
 
     Raises:
         CorruptBatchError: Anything is not as it was written.
+        UnknownBatchError: A later version has written it.
     """
     head, _, rest = content.partition(b"\n")
     check, _, payload = rest.partition(b"\n")
@@ -205,15 +212,22 @@ def decode(content: bytes) -> Batch:
         raise CorruptBatchError("the checksum does not fit")
     try:
         header = json.loads(head)
-        if (header["magic"], header["version"]) != (MAGIC, FORMAT_VERSION):
-            raise CorruptBatchError(f"version {header['version']!r} is not known here")
+        if header["magic"] != MAGIC:
+            raise CorruptBatchError("not a batch file")
+        if header["version"] > FORMAT_VERSION:
+            raise UnknownBatchError(
+                f"format {header['version']}, this version knows {FORMAT_VERSION}"
+            )
         entries = tuple(json.loads(line) for line in zlib.decompress(payload).splitlines())
         batch_id = str(uuid.UUID(header["batch_id"]))
         counts = (header["seq"], header["cum_offered"], header["cum_dropped"])
+        kinds = {entry["kind"] for entry in entries} - set(KINDS.values())
     except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
         raise CorruptBatchError(f"not a batch file: {error}") from error
     if len(entries) != header["records"] or len(payload) != header["payload_bytes"]:
         raise CorruptBatchError("records are missing")
+    if kinds:
+        raise UnknownBatchError(f"records of the kind {', '.join(sorted(map(str, kinds)))}")
     return Batch(batch_id, header["boot_id"], *counts, entries)
 
 

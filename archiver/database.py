@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from archiver import rows
 from archiver.batch import Batch, Entry, entry_samples
-from archiver.migrations import WRITER
+from archiver.migrations import WRITER, require_schema
 from archiver.rows import GAPS, METRICS, SEGMENTS, SNAPSHOTS, TAPS, Row, Stage, TapKey, to_time
 from exporter.metrics import BUCKET_KEYS
 
@@ -214,7 +214,10 @@ class Database:
                 row = self._connection.execute(
                     "SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s", [WRITER]
                 ).fetchone()
-            self._is_member = bool(row and row[0])
+                self._is_member = bool(row and row[0])
+                with self._connection.transaction():
+                    self._take_role(self._connection)
+                    require_schema(self._connection)
         return self._connection
 
     def _take_role(self, connection: psycopg.Connection) -> None:

@@ -82,6 +82,10 @@ class MigrationError(MonitoringError):
     """The database cannot be brought to this version; the message says why and what to do."""
 
 
+class OldSchemaError(psycopg.ProgrammingError):
+    """The database's schema is older than this version; the message says what to do."""
+
+
 @dataclass(slots=True)
 class Report:
     """What was done, and what an administrator still has to do.
@@ -142,6 +146,24 @@ def version(conninfo: str) -> int:
             return 0
         newest = connection.execute("SELECT max(number) FROM schema_migrations").fetchone()
         return int(newest[0] or 0) if newest else 0
+
+
+def require_schema(connection: psycopg.Connection) -> None:
+    """Check that the schema is ours or a later one, which only adds to it.
+
+    An older one may refuse good rows: they had better wait.
+
+    Raises:
+        OldSchemaError: It is older.
+        psycopg.errors.UndefinedTable: There is no archive.
+    """
+    row = connection.execute("SELECT max(number) FROM schema_migrations").fetchone()
+    found, wanted = (row and row[0]) or 0, shipped()[-1][0]
+    if found < wanted:
+        raise OldSchemaError(
+            f"its schema is at migration {found}, this version needs {wanted}: run "
+            "`monitoring db init`"
+        )
 
 
 def shipped() -> list[tuple[int, str, str]]:

@@ -17,7 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archiver.batch import Batch, CorruptBatchError, Entry, decode, encode, remains
+from archiver.batch import (
+    Batch,
+    CorruptBatchError,
+    Entry,
+    UnknownBatchError,
+    decode,
+    encode,
+    remains,
+)
 from archiver.files import FOLDER_MODE, TEMPORARY, make_folders, write_whole
 from exporter.selfmetrics import Tally
 
@@ -247,6 +255,15 @@ class Spool:
     def _count_in(self, path: Path) -> None:
         try:
             batch = decode(path.read_bytes())
+        except UnknownBatchError as error:
+            # Not waiting, so it neither counts as ours nor gives way; its folder stays with it.
+            _log.warning(
+                "batch %s is of a later version (%s): it stays where it is until that is "
+                "installed again, and uploads it",
+                path,
+                error,
+            )
+            return
         except (CorruptBatchError, OSError):
             samples = 0  # Reading it for upload will say so and set it aside.
         else:

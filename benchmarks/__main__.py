@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import analysis, exporter, lateness, panels, report, scrape, tap
+from benchmarks import analysis, exporter, lateness, panels, report, scrape, sizing, tap
 from benchmarks.analysis import TRACE_SAMPLES
 from benchmarks.report import Row
 
@@ -96,7 +96,13 @@ def main() -> None:
     parser.add_argument("--late-seconds", type=float, default=120.0, help="of the 20 ms loop")
     parser.add_argument("--panels", action="store_true", help="seed three days, time all panels")
     parser.add_argument("--output", type=Path, default=RESULTS, help="file to write")
+    parser.add_argument(
+        "--sizing", action="store_true", help="measure what an hour of a trace takes, nothing else"
+    )
     options = parser.parse_args()
+    if options.sizing:
+        sizing.write(sizing.measure())
+        return
     rows = _tap_rows("hot", tap.hot(), 0.5)
     rows += _tap_rows("100 taps at 20 ms", tap.cadence(options.seconds), None)
     rows += _analysis_rows(analysis.compare(), analysis.without_avx512())

@@ -34,6 +34,8 @@ from exporter.metrics import MetricRegistry, shipped_metrics
 from exporter.model import JsonObject, KnobValue
 
 _STATE_DIRECTORY = "monitoring_v2"
+# Of a connection string, as a value and within an address.
+_PASSWORD = re.compile(r"(password\s*=\s*|://[^:@/\s]*:)[^\s@/]+", re.IGNORECASE)
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _CONSENT_POLICIES = ("audio",)
 SHIPPED_KNOB_VALUES: dict[str, KnobValue] = {"monitoring.fft_analysis_enabled": True}
@@ -44,7 +46,7 @@ class Settings:
     """Everything that can be set; each field is a setting of the README's table."""
 
     enabled: bool = True
-    db: str = "dbname=monitoring_v2"
+    db: str = field(default="dbname=monitoring_v2", repr=False)  # it may hold a password
     audio_path: Path = Path("/var/monitoring/audio")
     spool_path: Path = Path("/var/monitoring/spool")
     spool_max_bytes: int = 2 * 1024**3
@@ -109,7 +111,8 @@ def _parsed(variable: str, raw: str, parse: Callable[[str], object]) -> object:
     try:
         return parse(raw)
     except ValueError as error:
-        raise ConfigError(f"{variable}={raw!r}: {error}") from None
+        shown = re.sub(_PASSWORD, r"\1***", raw)
+        raise ConfigError(f"{variable}={shown!r}: {error}") from None
 
 
 def _flag(raw: str) -> bool:
