@@ -3,7 +3,6 @@
 ``python docs/make_env_example.py`` after a setting was added.
 """
 
-# ruff: noqa: INP001 - a script
 from __future__ import annotations
 
 import re
