@@ -12,8 +12,8 @@ import pytest
 from archiver import Archiver
 from archiver.migrations import migrate
 from archiver.reader import Reader, reader
+from exporter.aggregates import Aggregates
 from exporter.model import (
-    Aggregate,
     Bucket,
     Cause,
     EndReason,
@@ -37,16 +37,10 @@ CHANGED = 10
 """Number of the bucket in which the knob is turned, in its middle."""
 
 
-def aggregate(key: str, value: float, at: int) -> Aggregate:
-    """Return an aggregate of one value."""
-    return Aggregate(key, 1, value, value, value, value, at)
-
-
 def tap(name: Tap, at: int, values: dict[str, float], costs: dict[str, float]) -> TapBucket:
     """Return a full tap of a bucket."""
     run = Run(0, b"\0\0" * 5 * RATE)
-    found = tuple(aggregate(key, value, at) for key, value in values.items())
-    return TapBucket(name, RATE, 0, 5 * RATE, (run,), (), found, costs)
+    return TapBucket(name, RATE, 0, 5 * RATE, (run,), (), Aggregates.of_values(values, at), costs)
 
 
 def bucket(number: int, *, health: float, trace: str = "call_1", speech: float = 0.5) -> Bucket:
