@@ -9,7 +9,7 @@ from exporter.breath import Breath
 from exporter.health import Weight
 from exporter.live import StationLive
 from exporter.model import BUCKET_NS, BUCKET_SECONDS, Bucket, Record, Tap
-from exporter.runs import StationRun, TraceRun, steps_of
+from exporter.runs import StationRun, TraceRun, steps_of, stretches
 from exporter.selfmetrics import Tally
 from exporter.summary import summarise
 from exporter.timeline import NS
@@ -115,6 +115,13 @@ class Closer:
         steps = steps_of(values, [t for t in run.turned if first < t[0] < base + size], base)
         if before:
             run.turned = [(-1, before[-1]), *(t for t in run.turned if t[0] > first)]
+        is_archived = any(
+            keep.is_archived for _, _, keep in stretches(run.keeps, base, base + size)
+        )
+        before_next = [keep for keep in run.keeps if keep[0] <= base + size]
+        run.keeps = [*before_next[-1:], *(keep for keep in run.keeps if keep[0] > base + size)]
+        if not is_archived:
+            return
         was_unrelated = run.memory.is_unrelated
         summed = summarise(
             taps,
