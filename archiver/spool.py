@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archiver.batch import Batch, CorruptBatchError, Entry, decode, encode, remains
+from archiver.batch import Batch, CorruptBatchError, Entry, anonymous, decode, encode, remains
 from archiver.files import FOLDER_MODE, TEMPORARY, make_folders, write_whole
 from exporter.selfmetrics import Tally
 
@@ -172,7 +172,7 @@ class Spool:
         folder = self.folder / BAD
         try:
             folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            text = json.dumps({"reason": reason, "entry": entry}, default=str)
+            text = json.dumps({"reason": reason, "entry": anonymous(entry)}, default=str)
             write_whole(folder / f"{name}.json", [text.encode()])
         except (OSError, UnicodeEncodeError) as error:
             _log.warning("cannot keep a refused record in %s: %s", folder, error)

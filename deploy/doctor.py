@@ -11,9 +11,13 @@ from pathlib import Path
 
 from archiver.database import AnyDatabaseError
 from archiver.migrations import shipped, version
-from exporter.config import Settings
+from exporter.config import Settings, state_directory
+from exporter.keyfile import KEY_BYTES
+from exporter.model import Recording
+from exporter.privacy import KEY_FILE, KEY_SETTING
 
 FREE_SHARE = 0.1
+_KEPT = {Recording.AUDIO: "audio", Recording.NUMBERS: "numbers", Recording.OFF: "nothing"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +30,8 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at settings, paths, port and database."""
-    checks: list[Callable[[Settings], Finding]] = [_enabled, _database, _port]
+    """Look at settings, paths, port, database, consent and key."""
+    checks: list[Callable[[Settings], Finding]] = [_enabled, _database, _port, _consent, _key]
     folders = [("audio", settings.audio_path), ("spool", settings.spool_path)]
     return [*(check(settings) for check in checks), *(_folder(*pair) for pair in folders)]
 
@@ -58,6 +62,35 @@ def _port(settings: Settings) -> Finding:
     ports = f"{settings.metrics_ports[0]}-{settings.metrics_ports[-1]}"
     text = f"{ports} in use: a host of ours, or set MONITORING_METRICS_PORT"
     return Finding("port", False, text)
+
+
+def _consent(settings: Settings) -> Finding:
+    kept = _KEPT[settings.consent_unknown]
+    less = [
+        f"{spec.key} {spec.recording}"
+        for spec in settings.stations.values()
+        if spec.recording is not Recording.AUDIO
+    ]
+    stations = f"; recording: {', '.join(less)}" if less else ""
+    return Finding("consent", True, f"unknown keeps {kept}; refused keeps numbers{stations}")
+
+
+def _key(settings: Settings) -> Finding:
+    path = settings.privacy_key_file or state_directory() / KEY_FILE
+    if settings.privacy_key_file is None and not path.exists():
+        return Finding("privacy key", True, f"made at the first phone number: {path}")
+    try:
+        key, mode = path.read_bytes().strip(), path.stat().st_mode
+    except OSError as error:
+        text = f"{path}: {error.strerror}; name a file that the host can read in {KEY_SETTING}"
+        return Finding("privacy key", False, text)
+    if len(key) < KEY_BYTES:
+        text = f"{path}: shorter than {KEY_BYTES} bytes; make another one"
+        return Finding("privacy key", False, text)
+    if mode & 0o007:
+        text = f"{path}: every user of this machine can read it; chmod 600 it"
+        return Finding("privacy key", False, text)
+    return Finding("privacy key", True, f"{path}; keep it with the backups: it finds numbers again")
 
 
 def _folder(name: str, path: Path) -> Finding:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from exporter.errors import TraceError
-from exporter.model import Cause, Consent, Recording
+from exporter.model import Cause, Consent, Recording, allowance
 
 _ORDER = (Recording.OFF, Recording.NUMBERS, Recording.AUDIO)
 
@@ -62,18 +62,6 @@ class Keeping:
         if self.is_paused:
             return Keep(has_audio=False, is_measured=False, cause=Cause.MASKED)
         return Keep(has_audio=level is Recording.AUDIO, cause=cause)
-
-
-def allowance(consent: Consent, unknown: Recording) -> Recording:
-    """Return how much the callers' consent allows to keep.
-
-    Args:
-        consent: What they agreed to.
-        unknown: The policy while that is unknown.
-    """
-    if consent is Consent.UNKNOWN:
-        return unknown
-    return Recording.NUMBERS if consent is Consent.REFUSED else Recording.AUDIO
 
 
 def checked_consent(value: str) -> Consent:

@@ -120,6 +120,18 @@ class Recording(StrEnum):
     AUDIO = "audio"
 
 
+def allowance(consent: Consent, unknown: Recording) -> Recording:
+    """Return how much the callers' consent allows to keep.
+
+    Args:
+        consent: What they agreed to.
+        unknown: The policy while that is unknown.
+    """
+    if consent is Consent.UNKNOWN:
+        return unknown
+    return Recording.NUMBERS if consent is Consent.REFUSED else Recording.AUDIO
+
+
 class Scope(StrEnum):
     """How far a knob change reaches; the first has the highest priority."""
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import re
 import secrets
 import threading
 from pathlib import Path
 
+from exporter.config import state_directory
 from exporter.errors import ConfigError
 from exporter.keyfile import KEY_BYTES, load_key
 
@@ -22,6 +24,7 @@ KEY_SETTING = "MONITORING_PRIVACY_KEY_FILE"
 KEY_FILE = "privacy.key"
 MOST_PLAIN_DIGITS = 6
 MASK_DIGITS = 8
+_NUMBER = re.compile(r"[+0-9 ()/.-]+")
 
 
 def is_number(extension: str) -> bool:
@@ -47,6 +50,26 @@ def masked_extension(extension: str, key: bytes) -> str:
     plain = "".join(sign for sign in extension.casefold() if sign.isalnum())
     digest = hmac.new(key, b"extension " + plain.encode("utf-8", "surrogatepass"), hashlib.sha256)
     return digest.hexdigest()[:MASK_DIGITS]
+
+
+def masked_search(words: str | None, key_file: Path | None) -> str | None:
+    """Return what stands in the archive for the phone number that somebody looks for.
+
+    Args:
+        words: What they typed.
+        key_file: What ``MONITORING_PRIVACY_KEY_FILE`` names.
+
+    Returns:
+        None when it is no phone number, or when there is no key that could be read.
+    """
+    path = key_file or state_directory() / KEY_FILE
+    if not words or not _NUMBER.fullmatch(words) or not is_number(words) or not path.exists():
+        return None
+    try:
+        return masked_extension(words, load_key(KEY_SETTING, path, KEY_FILE))
+    except ConfigError as error:
+        _log.warning("phone numbers cannot be searched for: %s", error)
+        return None
 
 
 class Masker:

@@ -17,7 +17,6 @@ from exporter.summary import StationMemory
 from exporter.timeline import Stream
 from exporter.track import Track
 
-
 _T = TypeVar("_T")
 
 

@@ -62,6 +62,7 @@ SELF_METRICS: dict[str, SelfMetric] = {
         SelfMetric("spool_corrupt_batches_total", _C, "Damaged batch files set aside."),
         SelfMetric("audio_segments_written_total", _C, "Segment files written."),
         SelfMetric("audio_write_errors_total", _C, "Segment files that could not be written."),
+        SelfMetric("audio_withdrawn_total", _C, "Segment files removed: the callers refused."),
         SelfMetric("db_up", _G, "1 while the database answers."),
         SelfMetric("db_attempts_total", _C, "Uploads tried.", ("result",)),
         SelfMetric("db_watchdog_kills_total", _C, "Hung database connections cut."),
