@@ -68,6 +68,7 @@ class Host:
         sound: What it sends, int16 at 16 kHz; noise unless given.
         settings: The shipped ones unless given.
         start: When the call begins, in ns.
+        consent: What the callers agreed to at the start.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Host:
         *,
         settings: Settings | None = None,
         start: int = START,
+        consent: str = "unknown",
     ) -> None:
         self.now = start
         self.archive = Recorder()
@@ -84,7 +86,7 @@ class Host:
             settings or load_settings({}), archive=self.archive, clocks=clock, has_thread=False
         )
         self.monitor.start()
-        self.trace = self.monitor.start_trace("3333")
+        self.trace = self.monitor.start_trace("3333", consent=consent)
         self.station: Station = self.trace.station("St_3_3333")
         self.sent = 0
         noise = np.random.default_rng(1).normal(0, 2_000, 200 * RATE).astype("<i2")
