@@ -216,6 +216,7 @@ class Worker:
         """Place what the two taps of a station hold; POST first, so that its PRE is there."""
         post_items, post_full = run.station.post_tap.drain()
         pre_items, pre_full = run.station.pre_tap.drain()
+        # After the taps: every block taken off that came after a mark finds it here.
         keeps = [run.station.keeps.popleft() for _ in range(len(run.station.keeps))]
         drained = self._count_offered(run, pre_items, post_items, full=pre_full)
         pre_items, is_cut = self._within_backlog(run, laid_in(pre_items, keeps), drained[0])

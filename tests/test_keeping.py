@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from exporter.config import load_settings
 from exporter.errors import ConfigError, TraceError
 from exporter.model import Cause, Consent, ConsentChanged, Recording, Tap, TraceStarted
 from exporter.station import Station
+from exporter.tap import Item, TapQueue
 from tests.fix_host import RATE, SECOND, START, Host, Recorder, unchanged
 
 Samples = npt.NDArray[np.int16]
@@ -197,12 +199,16 @@ def test_blocks_handed_over_after_a_pause_are_never_kept() -> None:
         for number in range(2_000):
             now[0] += SECOND // 50
             station.process(sound[number * 320 : number * 320 + 320].tobytes(), unchanged)
-            if number % 7 == 0:
-                monitor.step()
+            is_over.wait(0.0001)
         is_over.set()
 
-    speaker = threading.Thread(target=speak)
-    speaker.start()
+    def work() -> None:
+        while not is_over.is_set():
+            monitor.step()
+
+    threads = [threading.Thread(target=speak), threading.Thread(target=work)]
+    for thread in threads:
+        thread.start()
     paused: list[tuple[int, int]] = []
     while not is_over.is_set():
         trace.pause_audio()
@@ -212,7 +218,8 @@ def test_blocks_handed_over_after_a_pause_are_never_kept() -> None:
         trace.resume_audio()
         paused.append((first, last))
         is_over.wait(0.001)
-    speaker.join()
+    for thread in threads:
+        thread.join()
     trace.end()
     monitor.step()
     monitor.stop()
@@ -222,6 +229,39 @@ def test_blocks_handed_over_after_a_pause_are_never_kept() -> None:
     assert np.array_equal(pre, post)
     assert pre.any()
     assert {Cause.MASKED} == set(archive.gaps())
+
+
+class InterruptedQueue(TapQueue):
+    """A tap at which the host does something at the very moment when it is drained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.interruption: Callable[[], None] = lambda: None
+
+    def drain(self) -> tuple[list[Item], bool]:
+        """Let the host do it, then drain."""
+        self.interruption()
+        self.interruption = lambda: None
+        return super().drain()
+
+
+def test_a_pause_in_the_midst_of_a_pass_holds_for_the_next_block() -> None:
+    """A pause and a block that come while the taps are drained: the block is not kept."""
+    host = Host()
+    queue = host.station.pre_tap = InterruptedQueue()
+    host.send(0.5)
+
+    def pause_and_speak() -> None:
+        host.trace.pause_audio()
+        host.now += SECOND // 50
+        host.station.process(host.sound[:320].tobytes(), unchanged)
+
+    queue.interruption = pause_and_speak
+    host.monitor.step()
+    archive = host.end()
+
+    assert {Cause.MASKED: 320} == archive.gaps()
+    assert {Cause.MASKED: 320} == archive.gaps(Tap.POST)
 
 
 @pytest.mark.parametrize(
