@@ -10,13 +10,12 @@ from archiver.batch import Entry, without_audio
 from archiver.rows import to_time
 from exporter.model import Cause, Consent
 
+# Consent goes forward only, so that the furthest word is the newest, in any order of batches.
 _SET = """
 INSERT INTO traces AS t (trace_id, started_at, src_extension, consent, consent_at)
 VALUES (%(trace_id)s, %(at)s, '', %(consent)s, %(at)s)
 ON CONFLICT (trace_id) DO UPDATE SET consent = excluded.consent, consent_at = excluded.consent_at
-WHERE t.consent <> 'refused' AND (
-    excluded.consent = 'refused' OR t.consent_at IS NULL OR t.consent_at < excluded.consent_at
-)
+WHERE array_position(%(order)s, t.consent) < array_position(%(order)s, excluded.consent)
 """
 _REFUSED = "SELECT trace_id FROM traces WHERE consent = 'refused' AND trace_id = ANY(%s)"
 
@@ -24,7 +23,8 @@ _REFUSED = "SELECT trace_id FROM traces WHERE consent = 'refused' AND trace_id =
 def write_consent(connection: psycopg.Connection, entry: Entry) -> None:
     """Write a change of consent; of a call that has refused, remove the segments."""
     trace_id, consent = entry["trace_id"], entry["consent"]
-    values = {"trace_id": trace_id, "at": to_time(entry["changed_ns"]), "consent": consent}
+    at, order = to_time(entry["changed_ns"]), [str(each) for each in Consent]
+    values = {"trace_id": trace_id, "at": at, "consent": consent, "order": order}
     connection.execute(_SET, values)
     if consent == Consent.REFUSED:
         connection.execute("SELECT withdraw_audio(%s)", [trace_id])

@@ -16,6 +16,7 @@ from exporter.station import Chain, Heard, Station
 from exporter.tap import Block
 
 MAX_ATTRIBUTES, MAX_TEXT = 64, 256
+_FORWARD = tuple(Consent)
 
 StationFactory = Callable[[str, str, dict[str, object]], Station]
 
@@ -75,8 +76,8 @@ class Trace:
     def set_consent(self, consent: str) -> None:
         """Write down what the callers agreed to; counts from the next sample of every station.
 
-        ``refused`` keeps no audio and removes what was stored of this call; its numbers stay. It
-        is the last word of a call: who agrees afterwards begins a new one.
+        Consent goes forward only: unknown, announced, given, refused. ``refused`` keeps no audio and removes what was stored of this call; its numbers stay. It
+        is the last word of a call: for who agrees afterwards, the host begins a new one.
 
         Args:
             consent: ``announced``, ``given`` or ``refused``.
@@ -87,7 +88,7 @@ class Trace:
         agreed, before = checked_consent(consent), self._keeping.consent
         if agreed is before:
             return
-        if Consent.REFUSED is before or agreed is Consent.UNKNOWN:
+        if _FORWARD.index(agreed) < _FORWARD.index(before):
             raise TraceError(f"trace {self.trace_id!r}: {before} cannot become {agreed} any more")
         self._keeping.consent = agreed
         self._tell_stations()

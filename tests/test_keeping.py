@@ -314,7 +314,13 @@ def test_consent_changes_at_a_sample() -> None:
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("refused", "given"), ("given", "unknown"), ("unknown", "yes"), ("unknown", "GIVEN")],
+    [
+        ("refused", "given"),
+        ("given", "announced"),
+        ("announced", "unknown"),
+        ("unknown", "yes"),
+        ("unknown", "GIVEN"),
+    ],
 )
 def test_consent_is_not_taken_back(before: str, after: str) -> None:
     """A refusal is final, what is known stays known, and other words are refused by name."""
