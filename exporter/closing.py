@@ -134,6 +134,8 @@ class Closer:
             _tell_unrelated(run)
         record = Bucket(run.trace_id, run.spec.key, bucket * BUCKET_NS, summed, values, steps)
         self.handed_samples += record.received_samples
+        for gap in (gap for tap in taps.values() for gap in tap.withheld):
+            self._tally.add("samples_dropped_total", gap.cause, by=gap.samples)
         self._tally.set("highest_closed_bucket_timestamp_seconds", bucket * BUCKET_NS / NS)
         self._show(record, live)
         self._offer(record)

@@ -15,8 +15,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client import CollectorRegistry
 
 from exporter.breath import Breath
 from exporter.config import Settings, StationSpec, load_settings, station_spec
@@ -33,6 +32,7 @@ from exporter.model import (
     Consent,
     ConsentChanged,
     EndReason,
+    Recording,
     SelfSample,
     Service,
     Tap,
@@ -50,6 +50,11 @@ from exporter.worker import Worker
 
 _log = logging.getLogger(__name__)
 
+_KEPT = {
+    Recording.AUDIO: "audio and numbers are kept",
+    Recording.NUMBERS: "numbers are kept and no audio",
+    Recording.OFF: "nothing is kept",
+}
 RENDER_S = 1.0
 EXIT_TIMEOUT_S = 2.0
 
@@ -165,6 +170,7 @@ class Monitor:
                 target=self._render_loop, name="monitoring-render", daemon=True
             )
             self._renderer.start()
+        _log.info("of calls whose consent is unknown, %s", _KEPT[self.settings.consent_unknown])
         _monitors.add(self)
         atexit.register(self._stop_at_exit)
 
@@ -225,8 +231,10 @@ class Monitor:
                 are too many traces.
         """
         agreed = checked_consent(consent)
-        src = self._masker.mask(src_extension)
-        dst = None if dst_extension is None else self._masker.mask(dst_extension)
+        src, src_number = self._masker.split(src_extension)
+        dst, dst_number = (
+            (None, None) if dst_extension is None else self._masker.split(dst_extension)
+        )
         started_ns = self._clocks.wall_ns()
         if started_at is not None:
             started_ns = int(started_at.timestamp() * 1e6) * 1_000
@@ -245,8 +253,8 @@ class Monitor:
             call_id=call_id,
             attributes=dict(attributes or {}),
             consent=agreed,
-            src_number=None if src == src_extension else src_extension,
-            dst_number=None if dst == dst_extension else dst_extension,
+            src_number=src_number,
+            dst_number=dst_number,
         )
         trace = Trace(
             chosen,
@@ -415,18 +423,6 @@ class Monitor:
                 trace.silence()
             self._traces.clear()
             _log.warning("this process was forked from one that monitors; start the monitor here")
-
-
-class MonitorCollector:
-    """Shows the monitor's page through a registry, for hosts that serve /metrics themselves."""
-
-    def __init__(self, monitor: Monitor) -> None:
-        self._monitor = monitor
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield all families, with exemplars."""
-        page = self._monitor._worker.page  # noqa: SLF001 - the other half of this module
-        return text_string_to_metric_families(page.openmetrics.decode() + "# EOF\n")  # type: ignore[no-untyped-call, no-any-return] # theirs
 
 
 _monitors: weakref.WeakSet[Monitor] = weakref.WeakSet()

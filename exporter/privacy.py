@@ -90,6 +90,12 @@ class Masker:
         """Take a new lock: in the child of a fork, nobody would release the old one."""
         self._lock = threading.Lock()
 
+    def split(self, extension: str) -> tuple[str, str | None]:
+        """Return what stands for an extension, and the number itself where these differ."""
+        plain = str(extension)  # hosts count on it that 3333 will do
+        masked = self.mask(plain)
+        return masked, None if masked == plain else plain
+
     def mask(self, extension: str) -> str:
         """Return what stands for an extension."""
         if not is_number(extension):

@@ -91,13 +91,14 @@ def _tap_bucket(
     values = dict(_bucket_values(closed, memory.integrated[closed.tap]))
     health = _health(closed, values, paired, weights)
     values["health.audio_score"] = health.score
+    runs, gaps = closed.archived()
     return TapBucket(
         tap=closed.tap,
         rate=closed.rate,
         first_sample=closed.first_sample,
         due_samples=closed.due_samples,
-        runs=closed.runs,
-        gaps=closed.gaps,
+        runs=runs,
+        gaps=gaps,
         aggregates=(
             *(_single(key, value, closed.start_ns) for key, value in values.items()),
             *_of_frames(closed),

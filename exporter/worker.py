@@ -316,14 +316,17 @@ class Worker:
                 samples = len(pcm) // SAMPLE_BYTES
                 is_on = bool(values[f"monitoring.{track.tap.lower()}_tap_enabled"])
                 is_heard = is_on and keep.is_measured
-                if is_heard and keep.has_audio and values["monitoring.audio_capture_enabled"]:
+                cause = Cause.DISABLED if keep.has_audio else keep.cause
+                if not is_heard:
+                    track.miss(position, samples, cause)
+                    self._drop(samples, cause)
+                    live.count_missing(samples, cause)
+                elif keep.has_audio and values["monitoring.audio_capture_enabled"]:
                     track.record(position, pcm)
                     live.count_audio(samples)
                 else:
-                    cause = Cause.DISABLED if keep.has_audio else keep.cause
-                    track.miss(position, samples, cause, cuts_grid=not is_heard)
+                    track.record(position, pcm, withheld=cause)
                     live.count_missing(samples, cause)
-                    self._drop(samples, cause)
                 if is_heard and values["monitoring.metrics_enabled"]:
                     has_spectrum = bool(values["monitoring.fft_analysis_enabled"])
                     track.cut(position, pcm, is_live=not event.held, has_spectrum=has_spectrum)

@@ -104,6 +104,11 @@ def test_a_named_key_must_be_one(tmp_path: Path) -> None:
             Monitor(replace(load_settings({}), privacy_key_file=path))
 
 
+def test_an_extension_may_be_a_number_of_python() -> None:
+    """A host that gives 3333 without quotes gets its call, under the text of it."""
+    assert ("3333", None) == Masker(None).split(3333)  # type: ignore[arg-type] # that is the point
+
+
 def test_what_is_searched_for_need_not_be_typed_alike(tmp_path: Path) -> None:
     """A number is looked for by its mask, anything else as it stands."""
     make_key(tmp_path / "key")
