@@ -77,8 +77,8 @@ class Trace:
         """Write down what the callers agreed to; counts from the next sample of every station.
 
         Consent goes forward only: unknown, announced, given, refused. ``refused`` keeps no audio
-        and removes what was stored of this call; its numbers stay. It is the last word of a call:
-        for who agrees afterwards, the host begins a new one.
+        and removes what was stored of this call, also after its end; its numbers stay. It is the
+        last word of a call: for who agrees afterwards, the host begins a new one.
 
         Args:
             consent: ``announced``, ``given`` or ``refused``.

@@ -55,6 +55,10 @@ class Call:
             if number % 10 == 0:
                 self._monitor.step()
 
+    def step(self) -> None:
+        """Run a pass of the exporter."""
+        self._monitor.step()
+
     def files(self) -> list[Path]:
         """Return the segments of the call."""
         return sorted(self.archive.audio_path.glob(f"*/{self.trace.trace_id}/*/*/*"))
@@ -116,6 +120,21 @@ def test_a_refusal_in_the_midst_of_a_segment(database: str, tmp_path: Path) -> N
     assert [(2 * 20 * 50.0,)] == rows(database, frames)
     totals = "SELECT due_samples, received_samples, lost_samples FROM call_list"
     assert [(2 * 20 * RATE, 0, 0)] == rows(database, totals)
+
+
+def test_a_refusal_after_the_end(database: str, tmp_path: Path) -> None:
+    """Who refuses when the call is over already is obeyed all the same."""
+    migrate(database)
+    with calling(settings(tmp_path, database)) as call:
+        call.send(7)
+        call.trace.end()
+        call.step()
+        assert call.archive.flush(20)
+        assert call.files()
+        call.trace.set_consent("refused")
+
+    check_no_audio(database, tmp_path, "erased")
+    assert [("refused", "host")] == rows(database, "SELECT consent, end_reason FROM archived_calls")
 
 
 @pytest.mark.parametrize("consent", ["refused", "unknown"])
