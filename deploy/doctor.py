@@ -12,12 +12,12 @@ from pathlib import Path
 from archiver.database import AnyDatabaseError
 from archiver.migrations import shipped, version
 from exporter.config import Settings, state_directory
+from exporter.keeping import KEPT
 from exporter.keyfile import KEY_BYTES
 from exporter.model import Recording
 from exporter.privacy import KEY_FILE, KEY_SETTING
 
 FREE_SHARE = 0.1
-_KEPT = {Recording.AUDIO: "audio", Recording.NUMBERS: "numbers", Recording.OFF: "nothing"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +65,14 @@ def _port(settings: Settings) -> Finding:
 
 
 def _consent(settings: Settings) -> Finding:
-    kept = _KEPT[settings.consent_unknown]
+    kept, refused = KEPT[settings.consent_unknown], KEPT[Recording.NUMBERS]
     less = [
         f"{spec.key} {spec.recording}"
         for spec in settings.stations.values()
         if spec.recording is not Recording.AUDIO
     ]
     stations = f"; recording: {', '.join(less)}" if less else ""
-    return Finding("consent", True, f"unknown keeps {kept}; refused keeps numbers{stations}")
+    return Finding("consent", True, f"unknown: {kept} kept; refused: {refused} kept{stations}")
 
 
 def _key(settings: Settings) -> Finding:

@@ -13,6 +13,12 @@ from typing import NamedTuple
 from exporter.errors import TraceError
 from exporter.model import Cause, Consent, Recording, allowance
 
+KEPT = {
+    Recording.AUDIO: "audio and numbers are",
+    Recording.NUMBERS: "numbers are, audio is not",
+    Recording.OFF: "nothing is",
+}
+"""What people read of how much is kept."""
 _ORDER = (Recording.OFF, Recording.NUMBERS, Recording.AUDIO)
 
 

@@ -40,7 +40,7 @@ from exporter.observing import Observing
 from exporter.resolver import KnobResolver
 from exporter.runs import StationRun, TraceRun, spans, stretches
 from exporter.selfmetrics import Tally
-from exporter.tap import Item, TapQueue, laid_in
+from exporter.tap import Item, TapQueue, laid_in, samples_of
 from exporter.telling import Teller
 from exporter.timeline import NS, Event, KeepTurned, KnobsTurned, Missing, Placed, to_ns
 from exporter.track import Track
@@ -79,6 +79,7 @@ class Worker:
         self.page = Page()
         self.inbox: deque[Message] = deque()
         self.on_ended: deque[str] = deque()
+        self.passed_ns = clock()
         limits = settings.limits
         self._limits = limits
         self._observing = Observing(settings.metrics, tally)
@@ -134,6 +135,7 @@ class Worker:
             spent = time.thread_time() - started
             self._sampling.spend(spent, now)
             self._tally.add("worker_passes_total")
+            self.passed_ns = now
             self._tally.add("worker_seconds_total", by=spent)
 
     def render(self, own: list[SelfSample]) -> None:
@@ -147,13 +149,17 @@ class Worker:
             self._tally.add("series_overflow_total", by=self.page.overflow)
 
     def accounting(self) -> dict[str, int]:
-        """Count samples: offered = rejected + open + handed_on + dropped, at any rest."""
+        """Count samples: offered = open + handed_on + dropped, whatever comes meanwhile."""
         with self._lock:
-            runs = [run for trace in self._traces.values() for run in trace.stations.values()]
-            waiting = sum(run.queued_samples for run in runs)
+            waiting = kept = 0
+            for trace in self._traces.values():
+                for run in trace.stations.values():
+                    waiting += run.queued_samples
+                    kept += run.kept_samples
+                    self._breath.take()
             return {
                 "offered": self._offered + waiting,
-                "open": sum(run.open_samples for run in runs),
+                "open": waiting + kept,
                 "handed_on": self._closer.handed_samples,
                 "dropped": int(self._tally.total("samples_dropped_total")),
             }
@@ -259,7 +265,7 @@ class Worker:
         Returns:
             Samples of audio that were drained at PRE and at POST.
         """
-        drained_post = _samples(post)
+        drained_post = samples_of(post)
         self._offered += drained_post
         if not pre:
             return 0, drained_post
@@ -267,7 +273,7 @@ class Worker:
         run.pre_seen = pre[-1][1]
         self._offered += offered
         # The count in the items is exact; only a queue that was full has lost some of them.
-        drained = _samples(pre) if full else offered
+        drained = samples_of(pre) if full else offered
         if offered > drained:
             self._drop(offered - drained, "overrun")
         return drained, drained_post
@@ -438,8 +444,3 @@ class Worker:
     def _offer(self, record: Record) -> None:
         if self._archive is not None:
             self._archive.offer(record)
-
-
-def _samples(items: list[Item]) -> int:
-    """Count the samples of audio in the items of a tap."""
-    return sum(len(item[2]) for item in items if type(item[2]) is bytes) // SAMPLE_BYTES

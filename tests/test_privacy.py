@@ -314,7 +314,7 @@ def test_the_doctor_tells_policy_and_key(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     wanted = replace(load_settings({}), consent_unknown=Recording.NUMBERS)
     found = findings(wanted)
-    assert "unknown keeps numbers" in found["consent"].text
+    assert "unknown: numbers are, audio is not kept; refused: numbers are" in found["consent"].text
     assert found["privacy key"].is_well
     assert not (tmp_path / "monitoring_v2" / "privacy.key").exists()
     path = tmp_path / "key"
