@@ -21,6 +21,7 @@ from exporter.errors import MonitoringError
 from exporter.model import (
     Bucket,
     Cause,
+    ConsentChanged,
     Gap,
     KnobChanged,
     Record,
@@ -37,9 +38,12 @@ KINDS: dict[type[object], str] = {
     Bucket: "bucket",
     TraceStarted: "trace_started",
     TraceEnded: "trace_ended",
+    ConsentChanged: "consent_changed",
     KnobChanged: "knob_changed",
 }
 """What each type of record is called, in batches and in counters."""
+
+_NUMBERS = frozenset({"src_number", "dst_number"})
 
 Entry = dict[str, Any]
 """A record as it stands in a batch: JSON types only, without the audio."""
@@ -87,35 +91,43 @@ def entry_samples(entry: Entry) -> int:
 def remains(entry: Entry) -> Entry | None:
     """Return what is kept of an entry whose batch gives way: that it was, and gaps for its audio.
 
-    None for what is such a rest already: it may not stand in the way of new data for ever.
+    None for what is such a rest already: it may not stand in the way of new data for ever. What
+    callers agreed to is never given up.
     """
+    if entry["kind"] == KINDS[ConsentChanged]:
+        return entry
     if entry.get("is_rest"):
         return None
     if entry["kind"] != KINDS[Bucket]:
         return {**entry, "is_rest": True}
+    taps = [{**tap, "aggregates": [], "health": {}} for tap in entry["taps"]]
+    rest = without_audio({**entry, "taps": taps}, Cause.SPOOL_FULL)
+    return {**rest, "is_rest": True, "samples": 0, "knob_values": {}, "changed": []}
+
+
+def without_audio(entry: Entry, cause: Cause) -> Entry:
+    """Return the entry of a bucket with gaps where its audio was."""
     taps = [
-        {
-            **tap,
-            "received_samples": 0,
-            "segment": None,
-            "aggregates": [],
-            "health": {},
-            "gaps": _all_gaps(tap),
-        }
+        {**tap, "received_samples": 0, "segment": None, "gaps": _all_gaps(tap, cause)}
         for tap in entry["taps"]
     ]
-    return {**entry, "is_rest": True, "samples": 0, "knob_values": {}, "changed": [], "taps": taps}
+    return {**entry, "taps": taps}
 
 
-def _all_gaps(tap: Entry) -> list[list[Any]]:
+def _all_gaps(tap: Entry, cause: Cause) -> list[list[Any]]:
     """Return the gaps of a tap with those that stand where its audio was."""
     gaps: list[list[Any]] = []
     position, end = tap["first_sample"], tap["first_sample"] + tap["due_samples"]
     for gap in tap["gaps"]:
-        gaps += [[position, gap[0] - position, Cause.SPOOL_FULL], gap]
+        gaps += [[position, gap[0] - position, cause], gap]
         position = gap[0] + gap[1]
-    gaps.append([position, end - position, Cause.SPOOL_FULL])
+    gaps.append([position, end - position, cause])
     return [gap for gap in gaps if gap[1]]
+
+
+def anonymous(entry: Entry) -> Entry:
+    """Return an entry without the phone numbers that are for one column of SQL alone."""
+    return {key: "withheld" if key in _NUMBERS and value else value for key, value in entry.items()}
 
 
 def is_writable(entry: Entry) -> bool:

@@ -19,6 +19,7 @@ from archiver import rows
 from archiver.batch import Batch, Entry, entry_samples
 from archiver.migrations import WRITER, require_schema
 from archiver.rows import GAPS, METRICS, SEGMENTS, SNAPSHOTS, TAPS, Row, Stage, TapKey, to_time
+from archiver.withdrawal import without_refused, write_consent, write_numbers
 from exporter.metrics import BUCKET_KEYS
 
 # What callers may have to handle, so that no other module needs the driver.
@@ -170,7 +171,8 @@ class Database:
         if not known.rowcount:
             applied.was_known = True
             return applied
-        self._apply_or_split(connection, list(batch.entries), applied)
+        entries = without_refused(connection, batch.entries)
+        self._apply_or_split(connection, entries, applied)
         if applied.refused:
             connection.execute(
                 "UPDATE applied_batches SET quarantined = %s WHERE batch_id = %s",
@@ -375,12 +377,15 @@ def _write_life(connection: psycopg.Connection, entries: Iterable[Entry]) -> Non
         if entry["kind"] == "trace_started":
             connection.execute(
                 "INSERT INTO traces (trace_id, started_at, src_extension, dst_extension, "
-                "sample_rate, call_id, attributes) VALUES (%s, %s, %s, %s, %s, %s, %s) "
+                "sample_rate, call_id, attributes, consent) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) "
                 # An end that came first has left a row without an extension.
                 "ON CONFLICT (trace_id) DO UPDATE SET started_at = excluded.started_at, "
                 "src_extension = excluded.src_extension, dst_extension = excluded.dst_extension, "
                 "sample_rate = excluded.sample_rate, call_id = excluded.call_id, "
-                "attributes = excluded.attributes || traces.attributes "
+                "attributes = excluded.attributes || traces.attributes, "
+                "consent = CASE WHEN traces.consent_at IS NULL THEN excluded.consent "
+                "ELSE traces.consent END "
                 "WHERE traces.src_extension = ''",
                 [
                     entry["trace_id"],
@@ -390,8 +395,10 @@ def _write_life(connection: psycopg.Connection, entries: Iterable[Entry]) -> Non
                     entry["sample_rate"],
                     entry["call_id"],
                     Jsonb(entry["attributes"]),
+                    entry.get("consent", "unknown"),  # a batch of an earlier version has none
                 ],
             )
+            write_numbers(connection, entry)
         elif entry["kind"] == "trace_ended":
             connection.execute(
                 # Batches of one call may come in any order.
@@ -408,6 +415,8 @@ def _write_life(connection: psycopg.Connection, entries: Iterable[Entry]) -> Non
                     Jsonb(entry.get("attributes", {})),
                 ],
             )
+        elif entry["kind"] == "consent_changed":
+            write_consent(connection, entry)
         elif entry["kind"] == "knob_changed":
             _write_knob_event(connection, entry)
 

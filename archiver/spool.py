@@ -22,6 +22,7 @@ from archiver.batch import (
     CorruptBatchError,
     Entry,
     UnknownBatchError,
+    anonymous,
     decode,
     encode,
     remains,
@@ -180,7 +181,7 @@ class Spool:
         folder = self.folder / BAD
         try:
             folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            text = json.dumps({"reason": reason, "entry": entry}, default=str)
+            text = json.dumps({"reason": reason, "entry": anonymous(entry)}, default=str)
             write_whole(folder / f"{name}.json", [text.encode()])
         except (OSError, UnicodeEncodeError) as error:
             _log.warning("cannot keep a refused record in %s: %s", folder, error)

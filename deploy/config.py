@@ -35,5 +35,5 @@ def child_environment(
 def secret_files(settings: Settings, environ: Mapping[str, str] | None = None) -> list[Path]:
     """Return the files with secrets that settings and libpq's variables name."""
     named = (os.environ if environ is None else environ).get("PGPASSFILE")
-    found = [settings.signing_key_file, Path(named) if named else None]
+    found = [settings.signing_key_file, settings.privacy_key_file, Path(named) if named else None]
     return [path for path in found if path is not None]

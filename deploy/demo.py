@@ -21,7 +21,7 @@ from rich.table import Table
 from archiver import Archiver
 from archiver.migrations import create_database, migrate
 from archiver.queries import TapSummary, summarise
-from archiver.web.signing import KEY_FILE, make_key
+from archiver.web.signing import KEY_FILE
 from deploy.config import postgres_bin_dir
 from deploy.postgres import EmbeddedPostgres
 from deploy.replay import read_recording
@@ -29,6 +29,7 @@ from deploy.serve import drilldown_process
 from deploy.speech import demo_speech
 from exporter import Monitor, Station, Trace
 from exporter.config import Settings
+from exporter.keyfile import make_key
 from exporter.processing import IMPLEMENTS, ReferenceChain
 
 _log = logging.getLogger(__name__)

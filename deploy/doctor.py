@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from deploy.checks_database import database_findings
 from deploy.checks_host import host_findings
+from deploy.checks_privacy import privacy_findings
 from deploy.checks_service import service_findings
 from deploy.finding import Finding
 from exporter.config import Settings
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at settings, database, this machine, and the service where one is installed."""
+    """Look at settings, database, this machine, privacy, and the service where one is installed."""
     return [
         _enabled(settings),
         *database_findings(settings),
         *host_findings(settings),
+        *privacy_findings(settings),
         *service_findings(),
     ]
 

@@ -31,13 +31,12 @@ from exporter.errors import ConfigError
 from exporter.health import DEFECTS, Weight
 from exporter.knobs import KnobRegistry, shipped_registry
 from exporter.metrics import MetricRegistry, shipped_metrics
-from exporter.model import JsonObject, KnobValue
+from exporter.model import JsonObject, KnobValue, Recording
 
 _STATE_DIRECTORY = "monitoring_v2"
 # Of a connection string, as a value and within an address.
 _PASSWORD = re.compile(r"(password\s*=\s*|://[^:@/\s]*:)[^\s@/]+", re.IGNORECASE)
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
-_CONSENT_POLICIES = ("audio",)
 SHIPPED_KNOB_VALUES: dict[str, KnobValue] = {"monitoring.fft_analysis_enabled": True}
 
 
@@ -60,7 +59,8 @@ class Settings:
     serve_ports: tuple[int, ...] = (9465,)
     local_roles: tuple[str, ...] = ("numbers", "listen", "download")
     signing_key_file: Path | None = None
-    consent_unknown: str = "audio"
+    privacy_key_file: Path | None = None
+    consent_unknown: Recording = Recording.AUDIO
     limits: Limits = field(default_factory=Limits)
     stations: Mapping[str, StationSpec] = field(default_factory=dict)
     knobs: Mapping[str, KnobValue] = field(default_factory=lambda: dict(SHIPPED_KNOB_VALUES))
@@ -157,10 +157,10 @@ def _url(raw: str) -> str:
     return raw.rstrip("/")
 
 
-def _consent(raw: str) -> str:
-    if raw not in _CONSENT_POLICIES:
-        raise ValueError(f"this version knows {' or '.join(_CONSENT_POLICIES)} only")
-    return raw
+def _consent(raw: str) -> Recording:
+    if raw not in set(Recording):
+        raise ValueError(f"expected {', '.join(Recording)}")
+    return Recording(raw)
 
 
 def _text(raw: str) -> str:
@@ -185,6 +185,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "serve_ports": ("MONITORING_SERVE_PORT", _ports),
     "local_roles": ("MONITORING_LOCAL_ROLES", lambda raw: tuple(filter(None, raw.split(",")))),
     "signing_key_file": ("MONITORING_SIGNING_KEY_FILE", Path),
+    "privacy_key_file": ("MONITORING_PRIVACY_KEY_FILE", Path),
     "consent_unknown": ("MONITORING_CONSENT_UNKNOWN", _consent),
 }
 
