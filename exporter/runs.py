@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from exporter.analysis.frames import Stretch
 from exporter.config import StationSpec
 from exporter.follower import Follower
 from exporter.keeping import Keep
@@ -131,3 +132,23 @@ def steps_of(
         ]
         values = later
     return tuple(steps)
+
+
+def take_pending(
+    traces: Iterable[TraceRun],
+) -> tuple[list[StationRun], list[Track], list[Stretch]]:
+    """Take the frames that wait to be measured, and whose they are.
+
+    Side by side, not in tuples: the garbage collector of the host would walk through those.
+    """
+    runs: list[StationRun] = []
+    tracks: list[Track] = []
+    stretches: list[Stretch] = []
+    for trace in traces:
+        for run in trace.stations.values():
+            for track in run.tracks.values():
+                stretches += track.pending
+                runs += [run] * len(track.pending)
+                tracks += [track] * len(track.pending)
+                track.pending.clear()
+    return runs, tracks, stretches

@@ -11,12 +11,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 
 import numpy as np
 
 from exporter.analysis.analyzer import Analyzer
-from exporter.analysis.frames import Matrix, Stretch
+from exporter.analysis.frames import Matrix
 from exporter.breath import Breath
 from exporter.closing import Closer, Sampling
 from exporter.config import Settings
@@ -38,7 +37,7 @@ from exporter.model import (
 )
 from exporter.observing import Observing
 from exporter.resolver import KnobResolver
-from exporter.runs import StationRun, TraceRun, spans, stretches
+from exporter.runs import StationRun, TraceRun, spans, stretches, take_pending
 from exporter.selfmetrics import Tally
 from exporter.tap import Item, TapQueue, laid_in, samples_of
 from exporter.telling import Teller
@@ -359,31 +358,24 @@ class Worker:
 
     def _measure(self, second: int) -> None:
         """Measure the frames of all taps together; let all traces of a tap count in one go."""
-        waiting = list(self._waiting())
-        found = self._analyzer.measure([stretch for _, _, stretch in waiting])
+        runs, tracks, stretches = take_pending(self._traces.values())
         shown: dict[TapLive, list[Matrix]] = {}
-        counted: dict[TapLive, list[tuple[Matrix, StationRun, int]]] = {}
-        for (run, track, stretch), rows in zip(waiting, found, strict=True):
+        counted: dict[TapLive, list[Matrix]] = {}
+        newest: dict[TapLive, tuple[StationRun, int]] = {}
+        found = self._analyzer.measure(stretches)
+        for run, track, stretch, rows in zip(runs, tracks, stretches, found, strict=True):
             self._breath.take()
             live = self._live[run.spec.key].tap(track.tap)
             track.measured(stretch.position, rows)
-            counted.setdefault(live, []).append((rows, run, stretch.position))
+            counted.setdefault(live, []).append(rows)
+            newest[live] = run, stretch.position
             if stretch.is_live:
                 shown.setdefault(live, []).append(rows)
         for live, parts in shown.items():
             live.see_frames(np.concatenate(parts), second)
-        for live, those in counted.items():
-            rows, run, position = those[-1]
-            joined = np.concatenate([part for part, _, _ in those])
-            live.count_frames(joined, self._exemplar(run, position), newest=len(rows))
-
-    def _waiting(self) -> Iterator[tuple[StationRun, Track, Stretch]]:
-        for trace in self._traces.values():
-            for run in trace.stations.values():
-                for track in run.tracks.values():
-                    pending, track.pending = track.pending, []
-                    for stretch in pending:
-                        yield run, track, stretch
+        for live, parts in counted.items():
+            exemplar = self._exemplar(*newest[live])
+            live.count_frames(np.concatenate(parts), exemplar, newest=len(parts[-1]))
 
     def _exemplar(self, run: StationRun, position: int) -> tuple[str, int, int]:
         at_ns = to_ns(position, run.spec.rate)
