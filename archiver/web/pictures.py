@@ -12,9 +12,10 @@ from archiver.segments import Place, audio_span, segments
 from archiver.times import iso, sample_time
 from archiver.tokens import Role
 from archiver.web import parameters as given
-from archiver.web.peaks import Stretch, peaks, spectrogram, stretch
+from archiver.web.peaks import Stretch, peaks, stretch
 from archiver.web.problems import Problem
 from archiver.web.site import Ask, Operation
+from archiver.web.spectrogram import FRAME_S, spectrogram
 from exporter.model import Tap
 
 BYTES = "application/octet-stream"
