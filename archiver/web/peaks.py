@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from archiver.audio_reader import read_samples
+from archiver.audio_reader import SegmentReader
 from archiver.segments import SegmentRow
 from archiver.times import sample_index
 from exporter.model import BUCKET_SECONDS
@@ -76,7 +76,7 @@ class PeakCache:
         self._lock = threading.Lock()
         self._pairs: OrderedDict[tuple[str, str], Pairs] = OrderedDict()
 
-    def pairs(self, root: Path, row: SegmentRow) -> Pairs:
+    def pairs(self, reader: SegmentReader, row: SegmentRow) -> Pairs:
         """Return smallest and largest sample of each 20 ms of a segment: int8 ``[250, 2]``.
 
         Raises:
@@ -88,7 +88,7 @@ class PeakCache:
             if found is not None:
                 self._pairs.move_to_end(key)
                 return found
-        made = _pairs_of(_samples(root, row).reshape(_PAIRS, -1))
+        made = _pairs_of(_samples(reader, row).reshape(_PAIRS, -1))
         with self._lock:
             self._pairs[key] = made
             while len(self._pairs) > self._kept:
@@ -106,14 +106,15 @@ def peaks(cache: PeakCache, wanted: Stretch, columns: int) -> Pairs:
     unit = 1 if is_fine else per_pair
     start, stop = wanted.first // unit, -(-wanted.last // unit)
     line = np.tile(np.array(EMPTY, np.int8), (stop - start, 1))
-    for row in wanted.rows:
-        if is_fine:
-            pairs = _pairs_of(_samples(wanted.root, row).reshape(-1, 1))
-        else:
-            pairs = cache.pairs(wanted.root, row)
-        at = wanted.begin(row) // unit - start
-        low, high = max(0, at), min(len(line), at + len(pairs))
-        line[low:high] = pairs[low - at : high - at]
+    with SegmentReader(wanted.root) as reader:
+        for row in wanted.rows:
+            if is_fine:
+                pairs = _pairs_of(_samples(reader, row).reshape(-1, 1))
+            else:
+                pairs = cache.pairs(reader, row)
+            at = wanted.begin(row) // unit - start
+            low, high = max(0, at), min(len(line), at + len(pairs))
+            line[low:high] = pairs[low - at : high - at]
     edges = np.arange(columns) * len(line) // columns
     low_edge = np.minimum.reduceat(line[:, 0], edges)
     return np.stack((low_edge, np.maximum.reduceat(line[:, 1], edges)), axis=1)
@@ -125,6 +126,6 @@ def _pairs_of(groups: npt.NDArray[np.int16]) -> Pairs:
     return (both >> 8).astype(np.int8)
 
 
-def _samples(root: Path, row: SegmentRow) -> npt.NDArray[np.int16]:
-    pcm = read_samples(root, row, 0, BUCKET_SECONDS * row.rate)
+def _samples(reader: SegmentReader, row: SegmentRow) -> npt.NDArray[np.int16]:
+    pcm = reader.samples(row, 0, BUCKET_SECONDS * row.rate)
     return np.frombuffer(pcm, "<i2")

@@ -26,7 +26,7 @@ def get_peaks(ask: Ask) -> Response:
     """Answer the waveform: int8 pairs, the smallest and the largest sample of each column."""
     wanted = _stretch(ask)
     columns = ask["columns"]
-    body = _drawn(lambda: peaks(ask.site.peaks, wanted, columns).tobytes())
+    body = _drawn(ask, lambda: peaks(ask.site.peaks, wanted, columns).tobytes())
     headers = {"X-Columns": str(columns), **_headers(wanted)}
     return Response(body, headers=headers, media_type=BYTES)
 
@@ -35,7 +35,7 @@ def get_spectrogram(ask: Ask) -> Response:
     """Answer the spectrogram: uint8 rows from the lowest frequency up."""
     wanted = _stretch(ask)
     columns, rows = ask["columns"], ask["rows"]
-    body = _drawn(lambda: spectrogram(wanted, columns, rows).tobytes())
+    body = _drawn(ask, lambda: spectrogram(wanted, columns, rows).tobytes())
     headers = {"X-Columns": str(columns), "X-Rows": str(rows), **_headers(wanted)}
     headers["X-Max-Hertz"] = f"{wanted.rate / 2:g}"
     return Response(body, headers=headers, media_type=BYTES)
@@ -59,9 +59,10 @@ def _stretch(ask: Ask) -> Stretch:
     return stretch(ask.site.audio_root, rows, since, until)
 
 
-def _drawn(draw: Callable[[], bytes]) -> bytes:
+def _drawn(ask: Ask, draw: Callable[[], bytes]) -> bytes:
     try:
-        return draw()
+        with ask.site.drawing:
+            return draw()
     except AudioGoneError:
         raise Problem(410, "the sound is not there any more") from None
     except AudioUnreadableError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from archiver.audio_reader import read_samples
+from archiver.audio_reader import SegmentReader
 from archiver.web.peaks import Stretch
 from exporter.model import BUCKET_SECONDS
 
@@ -33,9 +33,11 @@ def spectrogram(wanted: Stretch, columns: int, rows: int) -> Picture:
     size = 1 << int(np.ceil(np.log2(FRAME_S * wanted.rate)))
     column, starts = _frames(wanted, columns, size)
     power = np.zeros((columns, rows), np.float32)
-    for first in range(0, len(starts), _AT_ONCE):
-        part = slice(first, first + _AT_ONCE)
-        np.add.at(power, column[part], _band_power(_gather(wanted, starts[part], size), rows))
+    with SegmentReader(wanted.root) as reader:
+        for first in range(0, len(starts), _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            frames = _gather(wanted, reader, starts[part], size)
+            np.add.at(power, column[part], _band_power(frames, rows))
     power /= np.maximum(np.bincount(column, minlength=columns), 1)[:, None]
     decibels = 10 * np.log10(np.maximum(power, 10 ** (-FLOOR_DB / 10)))
     return np.rint(255 * (1 + decibels / FLOOR_DB)).clip(0, 255).astype(np.uint8).T
@@ -48,40 +50,41 @@ def _frames(wanted: Stretch, columns: int, size: int) -> tuple[_Places, _Places]
     middles = wanted.first + (np.arange(count) * 2 + 1) * span // (2 * count)
     length = BUCKET_SECONDS * wanted.rate
     begins = _begins(wanted)
+    numbers = np.arange(len(begins))
     place = np.searchsorted(begins, middles, "right") - 1
     is_heard = (place >= 0) & (middles < begins[place] + length)
     # Segments that follow each other without a hole are one sound.
     is_joined = np.diff(begins) == length
-    first = begins[np.maximum.accumulate(np.where(np.r_[False, is_joined], 0, _numbers(begins)))]
-    holes = np.where(np.r_[is_joined, False], len(begins), _numbers(begins))
+    first = begins[np.maximum.accumulate(np.where(np.r_[False, is_joined], 0, numbers))]
+    holes = np.where(np.r_[is_joined, False], len(begins), numbers)
     last = begins[np.minimum.accumulate(holes[::-1])[::-1]] + length
     at = place[is_heard]
     starts = np.clip(middles[is_heard] - size // 2, first[at], last[at] - size)
     return np.flatnonzero(is_heard) // FRAMES_PER_COLUMN, starts
 
 
-def _numbers(places: _Places) -> _Places:
-    return np.arange(len(places))
-
-
 def _begins(wanted: Stretch) -> _Places:
-    return np.array([wanted.begin(row) for row in wanted.rows])
+    return np.fromiter(map(wanted.begin, wanted.rows), np.int64, len(wanted.rows))
 
 
-def _gather(wanted: Stretch, starts: _Places, size: int) -> npt.NDArray[np.int16]:
+def _gather(
+    wanted: Stretch, reader: SegmentReader, starts: _Places, size: int
+) -> npt.NDArray[np.int16]:
     """Return the samples of frames, ``[frames, size]``; of the files, only what they need."""
     length = BUCKET_SECONDS * wanted.rate
     begins = _begins(wanted)
     frames = np.empty((len(starts), size), np.int16)
-    borders = np.searchsorted(starts, np.r_[begins, begins[-1] + length])
+    borders = [*np.searchsorted(starts, begins).tolist(), len(starts)]
     window = np.arange(size)
-    for number in np.flatnonzero(np.diff(borders)).tolist():
+    for number, row in enumerate(wanted.rows):
+        if borders[number] == borders[number + 1]:
+            continue
         part = slice(borders[number], borders[number + 1])
         offsets = starts[part] - begins[number]
         first, last = int(offsets[0]), int(offsets[-1]) + size
-        pcm = read_samples(wanted.root, wanted.rows[number], first, min(last, length) - first)
+        pcm = reader.samples(row, first, min(last, length) - first)
         if last > length:
-            pcm += read_samples(wanted.root, wanted.rows[number + 1], 0, last - length)
+            pcm += reader.samples(wanted.rows[number + 1], 0, last - length)
         samples = np.frombuffer(pcm, "<i2")
         frames[part] = samples[(offsets - first)[:, None] + window]
     return frames
