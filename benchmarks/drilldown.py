@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from statistics import median
 from urllib.parse import urlsplit
 
 import httpx
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ViewportSize, sync_playwright
 
 from archiver.migrations import create_database, migrate
 from archiver.web.signing import KEY_FILE, make_key
@@ -36,7 +36,7 @@ FIRST_BAR_MS, CALL_BAR_MS = 200.0, 1_000.0
 ROUNDS = 20
 COLD_ROUNDS = 5
 _OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
-_SCREEN = {"width": 1366, "height": 800}
+_SCREEN: ViewportSize = {"width": 1366, "height": 800}
 _QUIET_MS = 400
 _PATIENCE_MS = 30_000
 # Notes when the last answer was there and drawn: two frames after it, when nothing is on its way.

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from archiver.audio_reader import SegmentReader
 from archiver.segments import SegmentRow
-from archiver.times import sample_index
+from archiver.times import BUCKET, sample_index
 from exporter.model import BUCKET_SECONDS
 
 PAIRS_PER_SECOND = 50
@@ -58,8 +58,15 @@ class Stretch:
 
 
 def stretch(root: Path, rows: Sequence[SegmentRow], since: datetime, until: datetime) -> Stretch:
-    """Return the stretch between two moments; segments of another rate than the first are left."""
-    rate = rows[0].rate
+    """Return the stretch between two moments; segments of another rate than its first are left.
+
+    Args:
+        root: Audio root.
+        rows: Segments in order, one of them within; also neighbours on both sides.
+        since: Start.
+        until: End.
+    """
+    rate = next(row.rate for row in rows if row.bucket_ts > since - BUCKET)
     same = [row for row in rows if row.rate == rate]
     return Stretch(root, same, sample_index(since, rate), sample_index(until, rate))
 

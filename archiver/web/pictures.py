@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from archiver.audio_reader import AudioGoneError, AudioUnreadableError
 from archiver.segments import Place, audio_span, segments
-from archiver.times import iso, sample_time
+from archiver.times import BUCKET, iso, sample_time
 from archiver.tokens import Role
 from archiver.web import parameters as given
 from archiver.web.peaks import Stretch, peaks, stretch
@@ -33,7 +33,7 @@ def get_peaks(ask: Ask) -> Response:
 
 def get_spectrogram(ask: Ask) -> Response:
     """Answer the spectrogram: uint8 rows from the lowest frequency up."""
-    wanted = _stretch(ask)
+    wanted = _stretch(ask, timedelta(seconds=FRAME_S))
     columns, rows = ask["columns"], ask["rows"]
     body = _drawn(ask, lambda: spectrogram(wanted, columns, rows).tobytes())
     headers = {"X-Columns": str(columns), "X-Rows": str(rows), **_headers(wanted)}
@@ -41,8 +41,11 @@ def get_spectrogram(ask: Ask) -> Response:
     return Response(body, headers=headers, media_type=BYTES)
 
 
-def _stretch(ask: Ask) -> Stretch:
-    """Return the time that is asked for; all of the sound unless given."""
+def _stretch(ask: Ask, margin: timedelta = timedelta(0)) -> Stretch:
+    """Return the time that is asked for; all of the sound unless given.
+
+    ``margin`` is how much of the sound is needed on both sides of it, where there is any.
+    """
     place = Place(ask["trace_id"], ask["station"], ask["tap"])
     since, until = ask["from"], ask["to"]
     with ask.site.connections.reading() as connection:
@@ -53,8 +56,8 @@ def _stretch(ask: Ask) -> Stretch:
             since, until = since or span[0], until or span[1]
         if not timedelta(milliseconds=1) <= until - since <= LONGEST:
             raise Problem(400, "from and to: expected a millisecond to twelve hours")
-        rows = segments(connection, place, since, until)
-    if not rows:
+        rows = segments(connection, place, since - margin, until + margin)
+    if not any(since - BUCKET < row.bucket_ts < until for row in rows):
         raise Problem(404, "there is no sound of this call, station, tap and time")
     return stretch(ask.site.audio_root, rows, since, until)
 
