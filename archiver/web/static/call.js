@@ -8,6 +8,7 @@ import { bucketOf, clock, duration } from "./format.js";
 import { bindKeys } from "./keys.js";
 import { formatMoment, parseMoment } from "./link.js";
 import { fillLists, fillTable, marksOf } from "./lists.js";
+import { loadMetrics } from "./metrics.js";
 import { pageStatus, whileVisible } from "./page.js";
 import { BucketPanel } from "./panel.js";
 import { Player } from "./player.js";
@@ -289,7 +290,7 @@ function chosenMetrics(known) {
 async function main() {
   const traceId = decodeURIComponent(location.pathname.replace(/^.*\/call\//, ""));
   try {
-    const [store, { roles }] = await Promise.all([CallStore.load(traceId), pageStatus()]);
+    const [store, { roles }] = await Promise.all([CallStore.load(traceId), pageStatus(), loadMetrics()]);
     showFacts(store.trace);
     if (store.stations.length === 0) throw new Error("Nothing was heard of this call yet; it takes five seconds.");
     byId("call").hidden = false;

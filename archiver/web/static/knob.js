@@ -2,11 +2,12 @@
 
 import { getJson } from "./api.js";
 import { byId, el, fill, setText, showProblem } from "./dom.js";
-import { BUCKET_S, clock, day, difference, knobValue, metricName, plain, seconds, TAPS, unit } from "./format.js";
+import { BUCKET_S, clock, day, knobValue, seconds, TAPS } from "./format.js";
 import { InlinePlayer } from "./inline.js";
 import { bindKeys } from "./keys.js";
 import { drawGrid, Lane } from "./lane.js";
 import { callAddress } from "./link.js";
+import { difference, loadMetrics, meaning, metricName, plain, unit } from "./metrics.js";
 import { pageStatus } from "./page.js";
 import { colours, drawWave, onTheme } from "./paint.js";
 import { loadPeaks, Picture } from "./picture.js";
@@ -56,7 +57,7 @@ function table(place) {
     const [before, after] = SIDES.map((side) => mean(place[side], tap, key));
     if (before === null && after === null) return null;
     return el("tr", {},
-      el("th", { scope: "row", title: key }, metricName(key), " ", el("span", { class: "muted" }, unit(key))),
+      el("th", { scope: "row", title: meaning(key) }, metricName(key), " ", el("span", { class: "muted" }, unit(key))),
       el("td", {}, el("span", { class: `chip ${tap}` }, tap)),
       el("td", { class: "number" }, plain(key, before)), el("td", { class: "number" }, plain(key, after)),
       el("td", { class: "number" }, el("strong", {}, difference(key, before, after))));
@@ -159,7 +160,7 @@ async function main() {
   const eventId = decodeURIComponent(location.pathname.replace(/^.*\/knob\//, ""));
   try {
     const path = `/knob-events/${encodeURIComponent(eventId)}`;
-    const [event, { roles }] = await Promise.all([getJson(path), pageStatus()]);
+    const [event, { roles }] = await Promise.all([getJson(path), pageStatus(), loadMetrics()]);
     show(event);
     const made = places(event).map((place) => makePlace(place, event, roles));
     byId("knob-none").hidden = made.length > 0;

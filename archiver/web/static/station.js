@@ -1,8 +1,9 @@
 /** What the page shows of one station: health, knobs, waveforms, spectrograms, tracks of metrics. */
 
 import { el, setText } from "./dom.js";
-import { BUCKET_S, knobValue, metricName, TAPS } from "./format.js";
+import { BUCKET_S, knobValue, TAPS } from "./format.js";
 import { drawGrid, Lane } from "./lane.js";
+import { metricName } from "./metrics.js";
 import { colours, drawGaps, drawSpectrogram, drawWave } from "./paint.js";
 import { loadPeaks, loadSpectrogram, Picture } from "./picture.js";
 import { Track } from "./tracks.js";
