@@ -113,7 +113,7 @@ def test_readme_queries_fit_the_schema(database: str, number: int) -> None:
         assert [] == found.fetchall()
 
 
-@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "docs/metrics.md"])
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "docs/metrics.md", "docs/sql.md"])
 def test_links_lead_somewhere(name: str) -> None:
     """Every relative link of a page names a file of the repository."""
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page(name))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -82,6 +82,11 @@ class PeakCache:
         self._kept = kept
         self._lock = threading.Lock()
         self._pairs: OrderedDict[tuple[str, str], Pairs] = OrderedDict()
+
+    def has(self, rows: Iterable[SegmentRow]) -> bool:
+        """Tell whether no file has to be read for these segments."""
+        with self._lock:
+            return all((row.file_path, row.sha256) in self._pairs for row in rows)
 
     def pairs(self, reader: SegmentReader, row: SegmentRow) -> Pairs:
         """Return smallest and largest sample of each 20 ms of a segment: int8 ``[250, 2]``.

@@ -3,7 +3,7 @@
 import { getAll, getJson, tracePath } from "./api.js";
 import { BUCKET_S, bucketOf, iso, seconds, TAPS } from "./format.js";
 
-const PAGE = 24; // buckets fetched at once around the playhead: two minutes
+const PAGE = 12; // buckets fetched at once around the playhead: a minute
 const MATCHING = ["pair.gain_db", "pcm.rms_dbfs"];
 const SCORE = "health.audio_score";
 const TOUCHING_S = 0.002;
@@ -77,9 +77,10 @@ export class CallStore {
     return Math.max(8000, ...(found?.taps ?? []).map((tap) => tap.rate));
   }
 
-  /** Buckets of metrics that the page always needs, and of those in `keys`: {times, PRE, POST}. */
+  /** Health, and of a station that is open what the player needs and `keys`: {times, PRE, POST}. */
   async series(station, keys) {
-    const wanted = [...new Set([SCORE, ...MATCHING, ...keys])].filter((key) => this.trace.metrics.includes(key));
+    const always = keys === null ? [SCORE] : [SCORE, ...MATCHING, ...keys];
+    const wanted = [...new Set(always)].filter((key) => this.trace.metrics.includes(key));
     const id = `${station} ${wanted.join()}`;
     return remember(this._series, id, () => this._loadSeries(station, wanted));
   }
