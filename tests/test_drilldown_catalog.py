@@ -26,6 +26,6 @@ def test_metrics_are_those_of_the_registry_and_of_the_settings(tmp_path: Path) -
         assert (metric.unit, metric.help) == (item["unit"], item["description"])
         high = None if math.isinf(metric.high) else metric.high
         assert (metric.low, high) == (item["low"], item["high"])
-    assert ("rms", "tap") == (items["pcm.rms_dbfs"]["title"], items["pcm.rms_dbfs"]["scope"])
+    assert ("RMS", "tap") == (items["pcm.rms_dbfs"]["title"], items["pcm.rms_dbfs"]["scope"])
     assert ("gain", "pair") == (items["pair.gain_db"]["title"], items["pair.gain_db"]["scope"])
     assert ("words", "1/min") == (items["asr.words"]["title"], items["asr.words"]["unit"])

@@ -7,7 +7,13 @@ from archiver.web.schemas import page, ref
 from archiver.web.site import Ask, Operation
 from exporter.metrics import Metric
 
-_TITLES = {"health.audio_score": "health score"}
+_TITLES = {
+    "health.audio_score": "health score",
+    "advanced.lufs_momentary": "momentary loudness",
+    "advanced.lufs_short_term": "short-term loudness",
+    "advanced.lufs_integrated": "integrated loudness",
+}
+_ABBREVIATIONS = {"dc": "DC", "rms": "RMS", "snr": "SNR", "vad": "VAD"}
 _UNIT_ENDINGS = ("_dbfs", "_db", "_ms", "_lu")
 
 
@@ -31,11 +37,12 @@ def _item(metric: Metric) -> Row:
 
 
 def _title(key: str) -> str:
-    """Return the name in words: ``pcm.rms_dbfs`` is "rms", for its unit is said beside it."""
+    """Return the name in words: ``pcm.rms_dbfs`` is "RMS", for its unit is said beside it."""
     name = key.partition(".")[2]
     for ending in _UNIT_ENDINGS:
         name = name.removesuffix(ending)
-    return _TITLES.get(key, name.replace("_", " "))
+    words = (_ABBREVIATIONS.get(word, word) for word in name.split("_"))
+    return _TITLES.get(key, " ".join(words))
 
 
 OPERATIONS = (

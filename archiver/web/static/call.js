@@ -260,7 +260,8 @@ class CallPage {
 
   _showView() {
     const { from, to, span, isWhole } = this.view;
-    setText(byId("view-range"), `${clock(from)} to ${clock(to)} UTC (${duration(span, span < SHORT_S ? 1 : 0)})`);
+    const digits = span < SHORT_S ? 1 : 0;
+    setText(byId("view-range"), `${clock(from, digits)} to ${clock(to, digits)} UTC (${duration(span, digits)})`);
     byId("zoom-fit").disabled = isWhole;
     byId("zoom-out").disabled = isWhole;
   }

@@ -9,8 +9,9 @@ import { drawGrid, Lane } from "./lane.js";
 import { callAddress } from "./link.js";
 import { difference, loadMetrics, meaning, metricName, plain, unit } from "./metrics.js";
 import { pageStatus } from "./page.js";
-import { colours, drawWave, onTheme } from "./paint.js";
+import { colours, drawGaps, drawWave, onTheme } from "./paint.js";
 import { loadPeaks, Picture } from "./picture.js";
+import { loadGaps } from "./store.js";
 import { TimeView } from "./view.js";
 
 const SCORE = "health.audio_score";
@@ -75,6 +76,7 @@ class Waves {
   constructor(place, at, ranges) {
     this.view = new TimeView(Math.min(...ranges.map((one) => one.from)), Math.max(...ranges.map((one) => one.to)));
     this._at = at;
+    this._gaps = [];
     this._head = el("div", { class: "line playhead", hidden: true });
     this._lanes = TAPS.map((tap) => this._lane(place, tap));
     this.node = el("div", { class: "timeline small" }, this._lanes.map((lane) => lane.node),
@@ -82,6 +84,10 @@ class Waves {
     const draw = () => this._lanes.forEach((lane) => lane.invalidate());
     new ResizeObserver(draw).observe(this.node);
     onTheme(draw);
+    loadGaps(place.traceId).then((gaps) => {
+      this._gaps = gaps.filter((gap) => gap.station_key === place.station);
+      draw();
+    }).catch(showProblem);
   }
 
   _lane(place, tap) {
@@ -102,6 +108,7 @@ class Waves {
     if (layers.length) {
       drawWave(context, { layers, view, ...size, colour: palette[tap.toLowerCase()], clipColour: palette.loss });
     }
+    drawGaps(context, { gaps: this._gaps.filter((gap) => gap.tap === tap), view, ...size });
     context.fillStyle = palette.text;
     context.fillRect(view.toX(this._at, size.width) - size.ratio, 0, 2 * size.ratio, size.height);
   }

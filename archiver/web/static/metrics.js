@@ -5,6 +5,9 @@ import { NONE, number, percent } from "./format.js";
 
 /** Units that are no words beside a number. */
 const UNSAID = { bool: "", count: "", int16: "", percent: "%", ratio: "", score: "" };
+/** Units of which a tenth is more than anybody hears: a column of them has one digit after the point. */
+const TENTHS = ["dB", "dBFS", "LU", "LUFS"];
+const SCORE = 100; // scores of 0 to 100 need no more either
 const known = new Map();
 
 /** Ask for the registry. */
@@ -34,7 +37,7 @@ export function unit(key) {
   return isShare(key) ? "%" : UNSAID[name] ?? name;
 }
 
-/** Name of a metric in words: `pcm.rms_dbfs` is "rms". */
+/** Name of a metric in words: `pcm.rms_dbfs` is "RMS". */
 export const metricName = (key) => known.get(key)?.title ?? key;
 
 /** One sentence of what a metric is, after its key. */
@@ -43,7 +46,10 @@ export const meaning = (key) => [key, known.get(key)?.description].filter(Boolea
 /** Value of a metric without its unit, as it stands in a table. */
 export function plain(key, value) {
   if (value === null || value === undefined) return NONE;
-  return isShare(key) ? percent(value).replace(" %", "") : number(value);
+  if (isShare(key)) return percent(value).replace(" %", "");
+  const { unit: name, high } = known.get(key) ?? {};
+  const isCoarse = TENTHS.includes(name) || (name === "score" && high === SCORE);
+  return number(value, isCoarse ? 1 : null);
 }
 
 /** Value of a metric with its unit. */

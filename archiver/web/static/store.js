@@ -92,7 +92,7 @@ export class CallStore {
 
   /** Gaps of all stations: {station_key, tap, start, end, cause, is_loss}. */
   gaps() {
-    this._gaps ??= getAll(`${this.path}/gaps`).then(joined);
+    this._gaps ??= loadGaps(this.trace.trace_id);
     return this._gaps;
   }
 
@@ -124,6 +124,9 @@ export class CallStore {
     return answer.items;
   }
 }
+
+/** Gaps of a call: {station_key, tap, start, end, cause, is_loss}. */
+export const loadGaps = (traceId) => getAll(`${tracePath(traceId)}/gaps`).then(joined);
 
 /** Gaps with times in seconds; what the border of a bucket cut in two is one again. */
 function joined(gaps) {
