@@ -258,11 +258,11 @@ def summary_table(title: str, taps: list[TapSummary]) -> Table:
         table.add_row(
             tap.station_key,
             tap.tap,
-            str(tap.buckets),
+            f"{tap.buckets:,}",
             f"{tap.due_samples:,}",
             f"{100 * tap.received_samples / max(1, tap.due_samples):.0f} %",
             f"{tap.gap_samples:,}",
-            str(tap.segments),
-            str(tap.metric_rows),
+            f"{tap.segments:,}",
+            f"{tap.metric_rows:,}",
         )
     return table

@@ -91,7 +91,7 @@ def test_the_table_at_the_end_fits_a_narrow_terminal() -> None:
     Console(width=80, file=page).print(summary_table("trace_2026-01-03T18-05-01-272Z_3333", taps))
 
     lines = page.getvalue().splitlines()
-    numbers = "721   57,600,000   100 %     5,000     721        72100"
+    numbers = "721   57,600,000   100 %     5,000     721       72,100"
     assert 4 == sum(numbers in line for line in lines)
 
 
