@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from archiver.migrations import create_database, migrate
 from archiver.web.signing import KEY_FILE, make_key
-from benchmarks.hour import TRACE_ID, play_hour
+from benchmarks.hour import BUCKETS, TRACE_ID, play_call
 from benchmarks.report import Row
 from benchmarks.seed import seed
 from deploy.config import postgres_bin_dir
@@ -83,7 +83,7 @@ def rows(aggregates: int = 20_000_000) -> list[Row]:
     if not CHROMIUM.exists():
         print(f"no {CHROMIUM}: the drill-down is not measured; make test-tools installs it")
         return []
-    with _archive(aggregates) as (settings, size):
+    with archive(aggregates) as (settings, size):
         first, cold, warm = measure(settings)
     front = f"first page of {size / 1e6:.0f} M aggregates"
     hour = "page of an hour-long call"
@@ -167,7 +167,7 @@ def _ask(address: str, asked: list[str]) -> float:
 
 
 @contextmanager
-def _archive(aggregates: int) -> Iterator[tuple[Settings, int]]:
+def archive(aggregates: int, buckets: int = BUCKETS) -> Iterator[tuple[Settings, int]]:
     """Yield settings of an archive with three days and the long call, and its aggregates."""
     with (
         EmbeddedPostgres(bin_dir=postgres_bin_dir(), fsync=False) as server,
@@ -187,7 +187,7 @@ def _archive(aggregates: int) -> Iterator[tuple[Settings, int]]:
             signing_key_file=folder / KEY_FILE,
         )
         make_key(folder / KEY_FILE)
-        play_hour(settings)
+        play_call(settings, buckets)
         yield settings, seeded.aggregates
 
 

@@ -38,8 +38,8 @@ _AT_ONCE = 24
 _FLUSH_S = 120.0
 
 
-def play_hour(settings: Settings) -> None:
-    """Archive the call; it ended half an hour ago.
+def play_call(settings: Settings, buckets: int = BUCKETS) -> None:
+    """Archive the call, of an hour unless it is told otherwise; it ended half an hour ago.
 
     Raises:
         RuntimeError: The archive did not take it in time.
@@ -47,17 +47,17 @@ def play_hour(settings: Settings) -> None:
     archive = Archiver(settings, has_retention=False)
     archive.start()
     try:
-        _offer(archive)
+        _offer(archive, buckets)
     finally:
         archive.stop(timeout=5.0)
 
 
-def _offer(archive: Archiver) -> None:
-    start = bucket_start(datetime.now(UTC) - timedelta(minutes=30)) - BUCKETS * BUCKET
+def _offer(archive: Archiver, buckets: int) -> None:
+    start = bucket_start(datetime.now(UTC) - timedelta(minutes=30)) - buckets * BUCKET
     start_ns = int(start.timestamp()) * 10**9
     archive.offer(TraceStarted(TRACE_ID, start_ns, "3333", "4444", RATE))
     chance, pre = np.random.default_rng(1), speech(RATE)
-    for number in range(BUCKETS):
+    for number in range(buckets):
         at = start_ns + number * BUCKET_NS
         if number % 60 == 30:
             archive.offer(_turned(at, number))
@@ -65,7 +65,7 @@ def _offer(archive: Archiver) -> None:
             archive.offer(_bucket(station, number, at, chance, pre))
         if number % _AT_ONCE == 0 and not archive.flush(_FLUSH_S):
             raise RuntimeError("the archive does not take the buckets of the long call")
-    archive.offer(TraceEnded(TRACE_ID, start_ns + BUCKETS * BUCKET_NS, EndReason.HOST))
+    archive.offer(TraceEnded(TRACE_ID, start_ns + buckets * BUCKET_NS, EndReason.HOST))
     if not archive.flush(_FLUSH_S):
         raise RuntimeError("the archive does not take the long call")
 
