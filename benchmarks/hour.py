@@ -9,13 +9,13 @@ import numpy as np
 from archiver import Archiver
 from archiver.times import BUCKET, bucket_start
 from benchmarks.speech import speech
+from exporter.aggregates import Aggregates
 from exporter.config import Settings
 from exporter.knobs import shipped_registry
 from exporter.metrics import METRICS, Metric
 from exporter.model import (
     BUCKET_NS,
     BUCKET_SECONDS,
-    Aggregate,
     Bucket,
     Cause,
     EndReason,
@@ -92,21 +92,17 @@ def _bucket(
 def _tap(
     tap: Tap, samples: np.ndarray, at: int, chance: np.random.Generator, *, has_gap: bool
 ) -> TapBucket:
-    rows = tuple(
-        _aggregate(metric.key, _value(metric, chance), at)
+    values = {
+        metric.key: _value(metric, chance)
         for metric in METRICS
         if tap is Tap.POST or not metric.is_pair
-    )
+    }
     first = RATE if has_gap else 0
     runs = (Run(first, samples[first:].tobytes()),)
     gaps = (Gap(0, first, Cause.NOT_RECEIVED),) if has_gap else ()
-    return TapBucket(tap, RATE, 0, _SIZE, runs, gaps, rows)
+    return TapBucket(tap, RATE, 0, _SIZE, runs, gaps, Aggregates.of_values(values, at))
 
 
 def _value(metric: Metric, chance: np.random.Generator) -> float:
     low = max(metric.low, -1e3)
     return float(chance.uniform(low, min(metric.high, low + 1e3)))
-
-
-def _aggregate(key: str, mean: float, at: int) -> Aggregate:
-    return Aggregate(key, 250, mean, mean, 250 * mean, mean, at + BUCKET_NS - 20_000_000)
