@@ -358,12 +358,12 @@ class Worker:
 
     def _measure(self, second: int) -> None:
         """Measure the frames of all taps together; let all traces of a tap count in one go."""
-        runs, tracks, stretches = take_pending(self._traces.values())
+        runs, tracks, waiting = take_pending(self._traces.values())
         shown: dict[TapLive, list[Matrix]] = {}
         counted: dict[TapLive, list[Matrix]] = {}
         newest: dict[TapLive, tuple[StationRun, int]] = {}
-        found = self._analyzer.measure(stretches)
-        for run, track, stretch, rows in zip(runs, tracks, stretches, found, strict=True):
+        found = self._analyzer.measure(waiting)
+        for run, track, stretch, rows in zip(runs, tracks, waiting, found, strict=True):
             self._breath.take()
             live = self._live[run.spec.key].tap(track.tap)
             track.measured(stretch.position, rows)

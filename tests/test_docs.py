@@ -114,7 +114,13 @@ def test_readme_queries_fit_the_schema(database: str, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "ARCHITECTURE.md", "docs/metrics.md", "docs/privacy.md"]
+    "name",
+    [
+        "README.md",
+        "ARCHITECTURE.md",
+        "RUNBOOK.md",
+        *(f"docs/{each.name}" for each in sorted((ROOT / "docs").glob("*.md"))),
+    ],
 )
 def test_links_lead_somewhere(name: str) -> None:
     """Every relative link of a page names a file of the repository."""
