@@ -15,6 +15,8 @@ from exporter.metrics import METRICS, Metric
 from exporter.selfmetrics import SELF_METRICS
 
 ROOT = Path(__file__).parents[1]
+DOCS = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
+PAGES = ["README.md", "ARCHITECTURE.md", "RUNBOOK.md", *DOCS]
 
 
 def page(name: str) -> str:
