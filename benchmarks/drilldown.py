@@ -22,7 +22,7 @@ import httpx
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from archiver.migrations import create_database, migrate
-from archiver.web.signing import KEY_FILE, make_key
+from archiver.web.signing import KEY_FILE
 from benchmarks.hour import BUCKETS, TRACE_ID, play_call
 from benchmarks.report import Row
 from benchmarks.seed import seed
@@ -30,6 +30,7 @@ from deploy.config import postgres_bin_dir
 from deploy.postgres import EmbeddedPostgres
 from deploy.serve import drilldown_process
 from exporter.config import Settings, load_settings
+from exporter.keyfile import make_key
 
 CHROMIUM = Path("/usr/bin/chromium")
 FIRST_BAR_MS, CALL_BAR_MS = 200.0, 1_000.0
