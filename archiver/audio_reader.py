@@ -54,7 +54,7 @@ def check_segment(root: Path, row: SegmentRow) -> None:
 def _opened(root: Path, row: SegmentRow) -> Iterator[int]:
     """Open a whole segment for the time of the block."""
     try:
-        descriptor = _open_below(root, row.file_path)
+        descriptor = open_below(root, row.file_path)
         try:
             _check_size(descriptor, row)
             yield descriptor
@@ -72,7 +72,7 @@ def _check_size(descriptor: int, row: SegmentRow) -> None:
         raise AudioGoneError(f"{row.file_path} is no segment of {row.rate} Hz")
 
 
-def _open_below(root: Path, relative: str) -> int:
+def open_below(root: Path, relative: str) -> int:
     """Open a file below ``root``, folder by folder, so that no link leads out of it."""
     parts = PurePosixPath(relative).parts
     if not parts or any(part in {"/", "..", "."} for part in parts):

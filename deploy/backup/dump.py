@@ -1,0 +1,145 @@
+"""The database as pg_dump writes it, in pieces of a known size, and its way back."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+from deploy.backup.errors import BackupError, RestoreError
+from deploy.backup.programs import SERVICE
+
+FOLDER: Final = "db/"
+PIECE_BYTES: Final = 16 * 1024**2
+_LOCK_WAIT: Final = "--lock-wait-timeout=60s"
+
+
+def dump(
+    program: Path, environment: dict[str, str], snapshot_id: str, options: Sequence[str] = ()
+) -> Iterator[bytes]:
+    """Yield a dump in pg_dump's custom format, in pieces of 16 MiB but for the last.
+
+    Raises:
+        BackupError: pg_dump failed; the message has what it said last.
+    """
+    arguments = ["--format=custom", f"--snapshot={snapshot_id}", "--no-password", _LOCK_WAIT]
+    command = [program, *arguments, *options, f"--dbname=service={SERVICE}"]
+    with _errors() as errors, subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment
+    ) as process:
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        try:
+            while piece := process.stdout.read(PIECE_BYTES):
+                yield piece
+            process.wait()
+        finally:
+            process.kill()  # nobody reads on
+        if process.returncode:
+            raise BackupError(f"pg_dump failed: {_last_line(errors)}")
+
+
+def piece_name(number: int) -> str:
+    """Return the member's name of a piece of the dump."""
+    return f"{FOLDER}dump.{number:05}"
+
+
+class Loader:
+    """pg_restore, fed piece by piece: all of the dump in one transaction, or nothing.
+
+    Args:
+        program: pg_restore.
+        environment: How it logs in.
+    """
+
+    def __init__(self, program: Path, environment: dict[str, str]) -> None:
+        self._program = program
+        self._environment = environment
+
+    def __enter__(self) -> Self:
+        options = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-tablespaces"]
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._process = subprocess.Popen(
+            [self._program, *options, "--no-password", f"--dbname=service={SERVICE}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            env=self._environment,
+        )
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Without its end the dump is not committed.
+        self._process.kill()
+        with suppress(BrokenPipeError):
+            self._stdin.close()
+        self._process.wait()
+        self._errors.close()
+
+    def feed(self, data: bytes) -> None:
+        """Load a piece.
+
+        Raises:
+            RestoreError: pg_restore has given up.
+        """
+        try:
+            self._stdin.write(data)
+        except BrokenPipeError:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait until all is committed.
+
+        Raises:
+            RestoreError: pg_restore failed; the message has what it said last.
+        """
+        with suppress(BrokenPipeError):
+            self._stdin.close()
+        if self._process.wait():
+            raise RestoreError(f"pg_restore failed: {_last_line(self._errors)}")
+
+    @property
+    def _stdin(self) -> IO[bytes]:
+        assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
+        return self._process.stdin
+
+
+def list_problem(program: Path, environment: dict[str, str], pieces: Iterable[bytes]) -> str:
+    """Return why pg_restore cannot read a dump's table of contents; empty when it can."""
+    with _errors() as errors, subprocess.Popen(
+        [program, "--list"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+        env=environment,
+    ) as process:
+        assert process.stdin is not None  # noqa: S101 - a pipe was asked for
+        # The contents stand at the beginning: it reads no further.
+        with suppress(BrokenPipeError):
+            for piece in pieces:
+                process.stdin.write(piece)
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        return _last_line(errors) if process.wait() else ""
+
+
+@contextmanager
+def _errors() -> Iterator[IO[bytes]]:
+    # A file and not a pipe: nobody has to empty it meanwhile.
+    with tempfile.TemporaryFile() as errors:
+        yield errors
+
+
+def _last_line(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    telling = [line for line in lines if "error" in line.lower()] or lines or ["it said nothing"]
+    return telling[0]
