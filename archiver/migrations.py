@@ -144,6 +144,15 @@ def migrate(conninfo: str) -> Report:
     return report
 
 
+def make_roles(conninfo: str) -> Report:
+    """Make the roles that rights are granted to, where that is allowed; of all databases."""
+    report = Report()
+    with psycopg.connect(conninfo, connect_timeout=5) as connection:
+        connection.execute(_LOCK)
+        _make_roles(connection, report)
+    return report
+
+
 def version(conninfo: str) -> int:
     """Return the number of the newest migration in a database, 0 when there is none."""
     with psycopg.connect(conninfo, connect_timeout=5) as connection:

@@ -16,6 +16,7 @@ from archiver.drilldown import NoPortError
 from archiver.migrations import MigrationError
 from archiver.tokens import Role, TokenError
 from deploy import commands, commands_access
+from deploy.backup.commands import add_commands as add_backup
 from deploy.demo import run_demo
 from deploy.export import run_bundle, run_export
 from deploy.pg_binaries import PostgresNotFoundError
@@ -78,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_tokens(top)
     knobs = _add(_group(top, "knobs", "knobs"), "list", commands.knobs_list, "all knobs")
     knobs.add_argument("--rate", type=int, default=16_000, metavar="HZ", help="sampling rate")
+    add_backup(top, _add)
     _add(top, "doctor", commands.doctor, "look at everything, and say what to do")
     return parser
 

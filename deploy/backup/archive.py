@@ -1,4 +1,4 @@
-"""The backup's file: a plain tar that is written and read in one pass, with a hash for every member.
+"""The backup's file: a plain tar, written and read in one pass, with a hash for every member.
 
 ::
 
@@ -142,44 +142,44 @@ class ArchiveReader:
         source: Where from; it need not be seekable.
 
     Attributes:
+        plan: What the first member says; empty before.
         manifest: What the last member says; empty before.
         problems: One line for each member that is not what was written.
     """
 
     def __init__(self, source: IO[bytes]) -> None:
+        self.plan: dict[str, Any] = {}
         self.manifest: dict[str, Any] = {}
         self.problems: list[str] = []
         self._source = source
         self._last = "the start"
 
     def members(self) -> Iterator[Member]:
-        """Yield all members but the list and the manifest, which are compared.
+        """Yield all members but plan, list and manifest; the plan is there before the first.
 
         A damaged member is yielded like any other: `problems` names it when all are read.
         """
         with tempfile.TemporaryFile() as seen:
             try:
                 yield from self._members(seen)
+            except DamagedBackupError as error:
+                self.problems += error.problems
+                return
             except tarfile.TarError as error:
                 self._note(f"unreadable after {self._last}: {error}")
         if not self.manifest:
             self._note(f"cut off or unreadable after {self._last}: there is no {MANIFEST}")
 
-    def finish(self) -> dict[str, Any]:
-        """Read what is left; return the manifest.
-
-        Raises:
-            DamagedBackupError: Something is not what was written; it is named.
-        """
+    def raise_problems(self) -> None:
+        """Raise DamagedBackupError when, of all members that were read, one is bad."""
         if self.problems:
             raise DamagedBackupError(self.problems)
-        return self.manifest
 
     def _members(self, seen: IO[bytes]) -> Iterator[Member]:
         file_list = ""
         with tarfile.open(fileobj=self._source, mode="r|", bufsize=PIECE) as tar:
             while (info := tar.next()) is not None:
-                tar.members.clear()  # it would keep every header
+                tar.members.clear()  # type: ignore[attr-defined] # it would keep every header
                 content = tar.extractfile(info) if info.isreg() else None
                 if content is None:
                     self._note(f"{info.name} is no regular file")
@@ -192,7 +192,11 @@ class ArchiveReader:
                     self._check(b"".join(pieces), file_list)
                     return
                 else:
-                    yield Member(info.name, info.size, info.mode & 0o777, pieces)
+                    member = Member(info.name, info.size, info.mode & 0o777, pieces)
+                    if not self.plan:
+                        self.plan = _plan(member)
+                    else:
+                        yield member
                     for _ in pieces:
                         pass  # what the caller left
                     seen.write(f"{digest.hexdigest()}  {info.name}\n".encode())
@@ -235,6 +239,17 @@ def read_file(stream: IO[bytes], size: int) -> Iterator[bytes]:
     while size and (piece := stream.read(min(size, PIECE))):
         size -= len(piece)
         yield piece
+
+
+def _plan(member: Member) -> dict[str, Any]:
+    """Return what the first member says."""
+    try:
+        plan = json.loads(member.read()) if member.name == PLAN else None
+    except ValueError:
+        plan = None
+    if not isinstance(plan, dict) or not isinstance(plan.get("format"), int):
+        raise DamagedBackupError([f"it does not begin with {PLAN}: is it a backup of ours?"])
+    return plan
 
 
 def _hashed(content: IO[bytes], size: int, digest: Any) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, Final
 
+from archiver.deletion import ledger
 from archiver.outputs import own_version, whole_file
 from archiver.times import iso
 from deploy.backup import dump, included, package, rows, sound
@@ -25,10 +26,13 @@ from deploy.backup.variables import as_file, without_secrets
 from exporter.config import Settings
 
 FORMAT: Final = 1
+LEDGER_SINCE: Final = 6
+"""The migration that brought the ledger of erasures."""
 STANDARD_OUTPUT: Final = Path("-")
 CONFIG_FOLDER: Final = "config/"
 CONFIG_NAME: Final = "monitoring.config.json"
 ENV_NAME: Final = "settings.env"
+ERASURES: Final = "erasures.json"
 _OUTPUT_MODE: Final = 0o600
 _KEPT: Final = "schema_migrations"
 
@@ -86,19 +90,22 @@ class _Run:
 
 
 def _write(settings: Settings, order: Order, run: _Run, files: list[Path]) -> dict[str, Any]:
-    schema = run.snapshot.schema()
-    if not schema:
+    if not (schema := run.snapshot.schema()):
         raise BackupError("the database has no archive yet: run `monitoring db init`")
     choice = _choice(order, run.snapshot.at)
-    plan = _plan(settings, order, run.snapshot, choice) | {"schema": schema}
+    release, program = find_program("pg_dump", run.snapshot.server, order.bin_dir)
+    plan = _plan(settings, order, run.snapshot, choice) | {"schema": schema, "pg_dump": release}
     run.writer.add(PLAN, json.dumps(plan, indent=2).encode() + b"\n")
     secrets = _add_settings(order, run.writer)
     _add_package(run)
     _add_files(run, files)
-    tables = _add_calls(order, plan, run) if order.traces else _add_database(order, run)
+    tables = _add_calls(order, plan, run) if order.traces else _add_database(order, run, program)
     run.steps.begin("sound", plan["audio"]["bytes"])
     segments = run.snapshot.segments(choice)
     taken = sound.take(settings.audio_path, segments, run.writer, run.steps.advance)
+    if schema >= LEDGER_SINCE:
+        # As it is now and not at the cut: who was erased meanwhile does not come back.
+        run.writer.add(ERASURES, ledger.dump(settings.db).encode())
     run.steps.begin("hash of every row")
     found = {str(each): contents(run.snapshot.connection, each, order.traces) for each in tables}
     return run.writer.finish(
@@ -120,9 +127,7 @@ def _choice(order: Order, at: datetime) -> Choice:
     return Choice(since=since, traces=order.traces)
 
 
-def _plan(
-    settings: Settings, order: Order, snapshot: Snapshot, choice: Choice
-) -> dict[str, Any]:
+def _plan(settings: Settings, order: Order, snapshot: Snapshot, choice: Choice) -> dict[str, Any]:
     files, size = snapshot.audio_totals(choice)
     what = "schema" if order.is_schema_only else "calls" if order.traces else "all"
     plan: dict[str, Any] = {
@@ -176,7 +181,7 @@ def _add_files(run: _Run, files: list[Path]) -> None:
             run.writer.add_stream(included.member_name(path), size, pieces, mode=mode)
 
 
-def _add_database(order: Order, run: _Run) -> list[Table]:
+def _add_database(order: Order, run: _Run, program: Path) -> list[Table]:
     """Write the dump; return the tables whose rows are in it."""
     tables = run.snapshot.tables()
     options: list[str] = []
@@ -185,7 +190,6 @@ def _add_database(order: Order, run: _Run) -> list[Table]:
         # The parts of a table have its name and their hour.
         options = [f"--exclude-table-data={name}{end}" for name in without for end in ("", "_*")]
         tables = [each for each in tables if each.name == _KEPT]
-    program = find_program("pg_dump", run.snapshot.server, order.bin_dir)
     run.steps.begin("database")
     with login(run.snapshot.connection, run.snapshot.connection.info.dbname) as environment:
         pieces = dump.dump(program, environment, run.snapshot.snapshot_id, options)

@@ -27,10 +27,17 @@ def dump(
         BackupError: pg_dump failed; the message has what it said last.
     """
     arguments = ["--format=custom", f"--snapshot={snapshot_id}", "--no-password", _LOCK_WAIT]
-    command = [program, *arguments, *options, f"--dbname=service={SERVICE}"]
-    with _errors() as errors, subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment
-    ) as process:
+    command = [str(program), *arguments, *options, f"--dbname=service={SERVICE}"]
+    with (
+        _errors() as errors,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+        ) as process,
+    ):
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         try:
             while piece := process.stdout.read(PIECE_BYTES):
@@ -58,10 +65,11 @@ class Loader:
     def __init__(self, program: Path, environment: dict[str, str]) -> None:
         self._program = program
         self._environment = environment
+        self._number = 0
 
     def __enter__(self) -> Self:
         options = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-tablespaces"]
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [self._program, *options, "--no-password", f"--dbname=service={SERVICE}"],
             stdin=subprocess.PIPE,
@@ -84,14 +92,18 @@ class Loader:
         self._process.wait()
         self._errors.close()
 
-    def feed(self, data: bytes) -> None:
-        """Load a piece.
+    def load(self, name: str, data: Iterable[bytes]) -> None:
+        """Load the next piece.
 
         Raises:
-            RestoreError: pg_restore has given up.
+            RestoreError: It is another one, or pg_restore has given up.
         """
+        if name != piece_name(self._number):
+            raise RestoreError(f"{name} stands where {piece_name(self._number)} should")
+        self._number += 1
         try:
-            self._stdin.write(data)
+            for part in data:
+                self._stdin.write(part)
         except BrokenPipeError:
             self.finish()
 
@@ -114,13 +126,16 @@ class Loader:
 
 def list_problem(program: Path, environment: dict[str, str], pieces: Iterable[bytes]) -> str:
     """Return why pg_restore cannot read a dump's table of contents; empty when it can."""
-    with _errors() as errors, subprocess.Popen(
-        [program, "--list"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=errors,
-        env=environment,
-    ) as process:
+    with (
+        _errors() as errors,
+        subprocess.Popen(
+            [program, "--list"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=environment,
+        ) as process,
+    ):
         assert process.stdin is not None  # noqa: S101 - a pipe was asked for
         # The contents stand at the beginning: it reads no further.
         with suppress(BrokenPipeError):

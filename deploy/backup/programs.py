@@ -24,11 +24,11 @@ SERVICE: Final = "monitoring_v2"
 _OURS: Final = {"service", "servicefile", "passfile", "dbname", "application_name"}
 
 
-def find_program(name: str, server: int, wanted: Path | None = None) -> Path:
-    """Return `name` (``pg_dump``, ``pg_restore``) of the server's release, or the next newer.
+def find_program(name: str, server: int, wanted: Path | None = None) -> tuple[int, Path]:
+    """Return `name` of the server's release or the next newer: which, and where.
 
     Args:
-        name: Name of the program.
+        name: ``pg_dump`` or ``pg_restore``.
         server: Major release of the server, such as 15.
         wanted: The folder that MONITORING_PG_BIN names; no other is looked at then.
 
@@ -42,7 +42,7 @@ def find_program(name: str, server: int, wanted: Path | None = None) -> Path:
     )
     for release, path in found:
         if release >= server:
-            return path
+            return release, path
     have = ", ".join(str(release) for release, _ in found) or "none"
     raise BackupError(
         f"the server is PostgreSQL {server}, and {name} has to be of that release or newer "
@@ -59,6 +59,8 @@ def login(connection: psycopg.Connection, dbname: str) -> Iterator[dict[str, str
     block: never in the arguments of a process, which everybody on the machine can see.
     """
     known = connection.info.get_parameters()
+    if known.get("sslcertmode") == "allow":
+        del known["sslcertmode"]  # the default, which libpq writes out and an older one knows not
     values = {name: value for name, value in known.items() if name not in _OURS}
     values |= {"dbname": dbname, "password": connection.info.password}
     if any("\n" in value for value in values.values()):

@@ -7,14 +7,17 @@ its effect.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import psycopg
 from psycopg import sql
 
-from deploy.backup.errors import BackupError
+from deploy.backup.archive import PLAN
+from deploy.backup.errors import BackupError, RestoreError
 from deploy.backup.snapshot import Snapshot, Table
 
 FOLDER: Final = "rows/"
@@ -22,6 +25,7 @@ PIECE_BYTES: Final = 16 * 1024**2
 # call_totals is what triggers make of the others.
 _LEFT_OUT: Final = ("call_totals", "audio_access")
 _FIRST: Final = "traces"
+_PIECE: Final = re.compile(rf"{FOLDER}([a-z0-9_]+)\.\d+")
 _OF_CALLS: Final = """
 SELECT n.nspname, c.relname,
     array(SELECT a.attname::text FROM pg_attribute a
@@ -86,26 +90,58 @@ def piece_name(table: str, number: int) -> str:
     return f"{FOLDER}{table}.{number:05}"
 
 
-def make_room(connection: psycopg.Connection, hours: Sequence[datetime]) -> None:
-    """Make the partitions that the rows need."""
-    for hour in hours:
-        connection.execute("SELECT ensure_partitions(%s::timestamptz[])", [[hour]])
+class RowsLoader:
+    """Loads rows of calls into a database that has the schema, all or none of them.
 
-
-def copy_in(
-    connection: psycopg.Connection, name: str, columns: Sequence[str], data: Iterable[bytes]
-) -> None:
-    """Load one piece of a table's rows; each piece ends with a row.
-
-    Raises:
-        psycopg.Error: A row does not fit.
+    Args:
+        conninfo: How to connect.
+        tables: Name and columns of each table.
+        partitions: Hours for which the rows need partitions.
     """
-    query = sql.SQL("COPY {} ({}) FROM STDIN").format(
-        sql.Identifier("public", name), sql.SQL(", ").join(map(sql.Identifier, columns))
-    )
-    with connection.cursor() as cursor, cursor.copy(query) as copy:
-        for part in data:
-            copy.write(part)
+
+    def __init__(
+        self, conninfo: str, tables: Mapping[str, Sequence[str]], partitions: Sequence[str]
+    ) -> None:
+        self._conninfo = conninfo
+        self._tables = tables
+        self._partitions = partitions
+
+    def __enter__(self) -> Self:
+        self._connection = psycopg.connect(self._conninfo, connect_timeout=5)
+        for hour in self._partitions:
+            self._connection.execute("SELECT ensure_partitions(%s::timestamptz[])", [[hour]])
+            self._connection.commit()  # the locks of many hours at once would be too many
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def load(self, name: str, data: Iterable[bytes]) -> None:
+        """Load one piece; it ends with a row.
+
+        Raises:
+            RestoreError: The plan has no such table.
+            psycopg.Error: A row does not fit.
+        """
+        found = _PIECE.fullmatch(name)
+        if found is None or found[1] not in self._tables:
+            raise RestoreError(f"{name!r} is of no table that {PLAN} names")
+        query = sql.SQL("COPY {} ({}) FROM STDIN").format(
+            sql.Identifier("public", found[1]),
+            sql.SQL(", ").join(map(sql.Identifier, self._tables[found[1]])),
+        )
+        with self._connection.cursor() as cursor, cursor.copy(query) as copy:
+            for part in data:
+                copy.write(part)
+
+    def finish(self) -> None:
+        """Commit."""
+        self._connection.commit()
 
 
 def as_table(name: str) -> Table:

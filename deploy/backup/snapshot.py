@@ -173,9 +173,7 @@ class Snapshot:
         where, values = _where(choice)
         with self.connection.cursor(name="segments") as cursor:
             cursor.itersize = _FETCH
-            cursor.execute(
-                sql.SQL("SELECT file_path, sha256 " + _SEGMENTS).format(where), values
-            )
+            cursor.execute(sql.SQL("SELECT file_path, sha256 " + _SEGMENTS).format(where), values)
             yield from cursor
 
 
@@ -184,9 +182,7 @@ def tables(connection: psycopg.Connection) -> list[Table]:
     return [Table(schema, name) for schema, name in connection.execute(_TABLES.encode())]
 
 
-def contents(
-    connection: psycopg.Connection, table: Table, traces: Sequence[str] = ()
-) -> Contents:
+def contents(connection: psycopg.Connection, table: Table, traces: Sequence[str] = ()) -> Contents:
     """Return what a table holds, or what it holds of these calls; reads all of it."""
     query = sql.SQL(_DIGEST).format(sql.Identifier(table.schema, table.name))
     if traces:
@@ -207,7 +203,8 @@ def major_release(connection: psycopg.Connection) -> int:
 
 
 def _where(choice: Choice) -> tuple[sql.Composable, list[object]]:
-    parts, values = [sql.SQL("true")], []
+    parts: list[sql.Composable] = [sql.SQL("true")]
+    values: list[object] = []
     if choice.since is not None:
         parts.append(sql.SQL("bucket_ts >= %s"))
         values.append(choice.since)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Final
+from contextlib import AbstractContextManager, suppress
+from types import TracebackType
+from typing import Any, Final, LiteralString, Self
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from archiver.migrations import make_roles, version
 from deploy.backup.errors import RestoreError
+from deploy.backup.programs import login
 from deploy.backup.snapshot import Contents, contents, major_release, make_plain, tables
-from exporter.model import JsonObject
 
 _STAGE: Final = "_restoring"
 _OLD: Final = "_before_restore"
@@ -37,10 +39,10 @@ class DatabaseTarget:
         self._admin = psycopg.connect(
             make_conninfo(conninfo, dbname=_MAINTENANCE), autocommit=True, connect_timeout=5
         )
-        named = psycopg.conninfo.conninfo_to_dict(conninfo).get("dbname")
+        named = conninfo_to_dict(conninfo).get("dbname")
         self.name = str(named or self._admin.info.user)
         if len(self.name.encode()) > _LONGEST:
-            self.close()
+            self._admin.close()
             raise RestoreError(
                 f"the database's name {self.name!r} has more than {_LONGEST} bytes: a stage beside "
                 "it has a longer name still, which PostgreSQL does not take"
@@ -48,11 +50,6 @@ class DatabaseTarget:
         self.stage = self.name + _STAGE
         self._old = self.name + _OLD
         self._was_there = self._exists(self.name)
-
-    @property
-    def admin(self) -> psycopg.Connection:
-        """A connection to the server beside the target; closed by `close`."""
-        return self._admin
 
     @property
     def server(self) -> int:
@@ -87,13 +84,25 @@ class DatabaseTarget:
                 f"the database {self._old} is there: a restore was killed before it had removed "
                 "what it replaced. Drop it, or give it its name back, and try again"
             )
-        made = [role for role in roles if self._make_role(role)]
         self._run("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.stage)  # of a killed restore
         create = sql.SQL("CREATE DATABASE {} ENCODING {} TEMPLATE template0")
         self._admin.execute(create.format(sql.Identifier(self.stage), sql.Literal(encoding)))
-        return made
+        known = self._roles()
+        make_roles(self.stage_conninfo)
+        for role in set(roles) - self._roles():
+            self._run("CREATE ROLE {} NOLOGIN", role)
+        return sorted(self._roles() - known)
 
-    def differences(self, expected: JsonObject, traces: list[str]) -> list[str]:
+    def is_at_least(self, migration: int) -> bool:
+        """Whether the target, as it is, has this migration."""
+        return self._was_there and version(self._conninfo) >= migration
+
+    def analyze(self) -> None:
+        """Let the planner know the stage's rows: a load leaves it without any idea."""
+        with psycopg.connect(self.stage_conninfo, autocommit=True, connect_timeout=5) as connection:
+            connection.execute("ANALYZE")
+
+    def differences(self, expected: dict[str, Any], traces: list[str]) -> list[str]:
         """Compare the stage's tables with rows and hashes at the cut; return what differs."""
         found: list[str] = []
         with psycopg.connect(self.stage_conninfo, connect_timeout=5) as connection:
@@ -106,7 +115,9 @@ class DatabaseTarget:
                     continue
                 have = contents(connection, table, traces)
                 if have != Contents(**wanted):
-                    found.append(f"table {name}: {have.rows} rows, not the {wanted['rows']} written")
+                    found.append(
+                        f"table {name}: {have.rows} rows, not the {wanted['rows']} written"
+                    )
         return found
 
     def swap(self) -> None:
@@ -138,23 +149,31 @@ class DatabaseTarget:
         with suppress(psycopg.Error):  # the server is away: the next restore drops it
             self._run("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.stage)
 
-    def close(self) -> None:
-        """Close the connection."""
+    def login(self) -> AbstractContextManager[dict[str, str]]:
+        """Return a context with the environment in which pg_restore logs in to the stage."""
+        return login(self._admin, self.stage)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._admin.close()
 
     def _exists(self, name: str) -> bool:
         found = self._admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
         return found.fetchone() is not None
 
-    def _make_role(self, name: str) -> bool:
-        if self._admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
-            return False
-        self._run("CREATE ROLE {} NOLOGIN", name)
-        return True
+    def _roles(self) -> set[str]:
+        return {name for (name,) in self._admin.execute("SELECT rolname FROM pg_roles").fetchall()}
 
     def _rename(self, name: str, to: str) -> None:
         rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
         self._admin.execute(rename.format(sql.Identifier(name), sql.Identifier(to)))
 
-    def _run(self, statement: str, name: str) -> None:
-        self._admin.execute(sql.SQL(statement).format(sql.Identifier(name)))  # type: ignore[arg-type] # ours
+    def _run(self, statement: LiteralString, name: str) -> None:
+        self._admin.execute(sql.SQL(statement).format(sql.Identifier(name)))
