@@ -191,8 +191,8 @@ def _add_database(order: Order, run: _Run, program: Path) -> list[Table]:
         options = [f"--exclude-table-data={name}{end}" for name in without for end in ("", "_*")]
         tables = [each for each in tables if each.name == _KEPT]
     run.steps.begin("database")
-    with login(run.snapshot.connection, run.snapshot.connection.info.dbname) as environment:
-        pieces = dump.dump(program, environment, run.snapshot.snapshot_id, options)
+    with login(run.snapshot.connection, run.snapshot.connection.info.dbname) as how:
+        pieces = dump.dump(program, how, run.snapshot.snapshot_id, options)
         for number, piece in enumerate(pieces):
             run.writer.add(dump.piece_name(number), piece)
             run.steps.advance(len(piece))

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import IO, Final, Self
 
 from deploy.backup.errors import BackupError, RestoreError
-from deploy.backup.programs import SERVICE
+from deploy.backup.programs import SERVICE, Login
 
 FOLDER: Final = "db/"
 PIECE_BYTES: Final = 16 * 1024**2
@@ -19,7 +19,7 @@ _LOCK_WAIT: Final = "--lock-wait-timeout=60s"
 
 
 def dump(
-    program: Path, environment: dict[str, str], snapshot_id: str, options: Sequence[str] = ()
+    program: Path, how: Login, snapshot_id: str, options: Sequence[str] = ()
 ) -> Iterator[bytes]:
     """Yield a dump in pg_dump's custom format, in pieces of 16 MiB but for the last.
 
@@ -35,7 +35,8 @@ def dump(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=environment,
+            env=how.environment,
+            pass_fds=[how.descriptor],
         ) as process,
     ):
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
@@ -59,12 +60,12 @@ class Loader:
 
     Args:
         program: pg_restore.
-        environment: How it logs in.
+        how: How it logs in.
     """
 
-    def __init__(self, program: Path, environment: dict[str, str]) -> None:
+    def __init__(self, program: Path, how: Login) -> None:
         self._program = program
-        self._environment = environment
+        self._how = how
         self._number = 0
 
     def __enter__(self) -> Self:
@@ -75,7 +76,8 @@ class Loader:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
-            env=self._environment,
+            env=self._how.environment,
+            pass_fds=[self._how.descriptor],
         )
         return self
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,19 @@ from deploy.pg_binaries import CLEAN_ENVIRONMENT, bin_dirs
 
 SERVICE: Final = "monitoring_v2"
 _OURS: Final = {"service", "servicefile", "passfile", "dbname", "application_name"}
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How a program logs in: keywords for `subprocess`, with ``service=monitoring_v2``.
+
+    Attributes:
+        environment: Names the service file.
+        descriptor: The service file, which is in memory alone.
+    """
+
+    environment: dict[str, str]
+    descriptor: int
 
 
 def find_program(name: str, server: int, wanted: Path | None = None) -> tuple[int, Path]:
@@ -52,11 +65,11 @@ def find_program(name: str, server: int, wanted: Path | None = None) -> tuple[in
 
 
 @contextmanager
-def login(connection: psycopg.Connection, dbname: str) -> Iterator[dict[str, str]]:
-    """Yield an environment in which ``service=monitoring_v2`` logs in as `connection` did.
+def login(connection: psycopg.Connection, dbname: str) -> Iterator[Login]:
+    """Yield how a program logs in as `connection` did, for the time of the block.
 
-    Host, user and password stand in a file that this user alone may read, for the time of the
-    block: never in the arguments of a process, which everybody on the machine can see.
+    Host, user and password are in a file that has no name, and is gone however this process ends:
+    not in the arguments of a process, which everybody on the machine can see.
     """
     known = connection.info.get_parameters()
     if known.get("sslcertmode") == "allow":
@@ -65,11 +78,17 @@ def login(connection: psycopg.Connection, dbname: str) -> Iterator[dict[str, str
     values |= {"dbname": dbname, "password": connection.info.password}
     if any("\n" in value for value in values.values()):
         raise BackupError("the database's connection string has a line break in it")
-    with tempfile.NamedTemporaryFile("w", prefix="monitoring-login-", encoding="utf-8") as file:
-        lines = (f"{name}={value}\n" for name, value in values.items() if value)
-        file.write(f"[{SERVICE}]\n{''.join(lines)}")
-        file.flush()
-        yield {**CLEAN_ENVIRONMENT, "HOME": str(Path.home()), "PGSERVICEFILE": file.name}
+    text = f"[{SERVICE}]\n" + "".join(
+        f"{name}={value}\n" for name, value in values.items() if value
+    )
+    descriptor = os.memfd_create("monitoring-login")
+    try:
+        os.write(descriptor, text.encode())
+        path = f"/proc/self/fd/{descriptor}"
+        environment = {**CLEAN_ENVIRONMENT, "HOME": str(Path.home()), "PGSERVICEFILE": path}
+        yield Login(environment, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _release(program: Path) -> int | None:

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from archiver.migrations import make_roles, version
 from deploy.backup.errors import RestoreError
-from deploy.backup.programs import login
+from deploy.backup.programs import Login, login
 from deploy.backup.snapshot import Contents, contents, major_release, make_plain, tables
 
 _STAGE: Final = "_restoring"
@@ -149,8 +149,8 @@ class DatabaseTarget:
         with suppress(psycopg.Error):  # the server is away: the next restore drops it
             self._run("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.stage)
 
-    def login(self) -> AbstractContextManager[dict[str, str]]:
-        """Return a context with the environment in which pg_restore logs in to the stage."""
+    def login(self) -> AbstractContextManager[Login]:
+        """Return a context in which pg_restore can log in to the stage."""
         return login(self._admin, self.stage)
 
     def __enter__(self) -> Self:
