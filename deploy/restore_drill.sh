@@ -29,6 +29,7 @@ trap '[ ! -f "$moved" ] || rm -rf "$(cat "$moved")"; rm -rf "$scratch"' EXIT
 trap 'exit 1' HUP INT TERM
 # The server runs under an account of its own, which passes through.
 chmod 711 "$scratch"
+mkdir -m 711 "$scratch/archive"
 
 if [ -z "$decrypt" ]; then
     "$monitoring" restore "$newest" --into-embedded "$scratch/archive" \

@@ -78,9 +78,8 @@ def login(connection: psycopg.Connection, dbname: str) -> Iterator[Login]:
     values |= {"dbname": dbname, "password": connection.info.password}
     if any("\n" in value for value in values.values()):
         raise BackupError("the database's connection string has a line break in it")
-    text = f"[{SERVICE}]\n" + "".join(
-        f"{name}={value}\n" for name, value in values.items() if value
-    )
+    lines = (f"{name}={value}\n" for name, value in values.items() if value)
+    text = f"[{SERVICE}]\n{''.join(lines)}"
     descriptor = os.memfd_create("monitoring-login")
     try:
         os.write(descriptor, text.encode())
