@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from rich.console import Console
 
 from archiver.deletion.retention import Retention
 from archiver.migrations import migrate
 from deploy.backup.dump import piece_name
 from deploy.backup.programs import find_program
+from deploy.backup.progress import Steps
 from deploy.backup.snapshot import Snapshot
 from deploy.backup.variables import as_file, from_file, without_secrets
 from deploy.postgres import EmbeddedPostgres
@@ -354,3 +357,35 @@ def test_a_backup_does_not_overwrite(seeded: Seeded, tmp_path: Path) -> None:
     assert (1, True) == (code, "db init" in err)
     assert b"precious" == (tmp_path / "b.tar").read_bytes()
     assert {"b.tar"} == {path.name for path in tmp_path.glob("*.tar*")}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_gives_the_sound_to_the_owner_of_its_root(
+    seeded: Seeded, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    """A root that is there says whose the sound is; the next one, the old machine's."""
+    nobody, audio = 65_534, tmp_path / "new" / "audio"
+    os.chown(seeded.audio, nobody, nobody)
+    assert 0 == seeded.call("backup", "-o", str(tmp_path / "b.tar"))[0]
+
+    with databases(postgres, "owned") as (conninfo,):
+        restored(seeded, tmp_path / "b.tar", conninfo, tmp_path / "new")
+
+    assert {(nobody, nobody)} == {
+        (each.stat().st_uid, each.stat().st_gid) for each in (audio, *audio.rglob("*"))
+    }
+
+
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere() -> None:
+    """Both say what is done; a terminal gets it redrawn, a log a line now and then."""
+    for is_terminal in (True, False):
+        out = io.StringIO()
+        steps = Steps(Console(file=out, force_terminal=is_terminal, width=80))
+        with steps.shown():
+            steps.begin("database")
+            steps.advance(5_000_000)
+            steps.begin("sound", 4_000_000)
+            steps.advance(2_000_000)
+        assert "sound" in out.getvalue()
+        assert is_terminal == ("\x1b[" in out.getvalue())
+        assert is_terminal == ("2.0/4.0 MB" in out.getvalue())

@@ -21,7 +21,7 @@ from deploy.backup.archive import PLAN, ArchiveWriter, read_file
 from deploy.backup.errors import BackupError
 from deploy.backup.programs import find_program, login
 from deploy.backup.progress import Steps
-from deploy.backup.snapshot import Choice, Snapshot, Table, contents
+from deploy.backup.snapshot import Choice, Snapshot, Table
 from deploy.backup.variables import as_file, without_secrets
 from exporter.config import Settings
 
@@ -107,7 +107,7 @@ def _write(settings: Settings, order: Order, run: _Run, files: list[Path]) -> di
         # As it is now and not at the cut: who was erased meanwhile does not come back.
         run.writer.add(ERASURES, ledger.dump(settings.db).encode())
     run.steps.begin("hash of every row")
-    found = {str(each): contents(run.snapshot.connection, each, order.traces) for each in tables}
+    found = {str(each): run.snapshot.contents(each, order.traces) for each in tables}
     return run.writer.finish(
         {
             "finished_at": iso(datetime.now(UTC)),
@@ -169,9 +169,7 @@ def _add_package(run: _Run) -> None:
         run.steps.say("left out: the package, which is not installed but runs from a folder")
     else:
         run.writer.add(package.FOLDER + found[0], found[1])
-    lock = package.lock()
-    if lock is not None:
-        run.writer.add(package.FOLDER + package.LOCK, lock)
+    run.writer.add(package.FOLDER + package.LOCK, package.lock())
 
 
 def _add_files(run: _Run, files: list[Path]) -> None:

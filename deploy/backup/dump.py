@@ -56,7 +56,10 @@ def piece_name(number: int) -> str:
 
 
 class Loader:
-    """pg_restore, fed piece by piece: all of the dump in one transaction, or nothing.
+    """pg_restore, fed piece by piece into a database that is thrown away unless all of it fits.
+
+    Not in one transaction, which would need a lock for each part of each table and for each index:
+    a month of hours is more than a server has by default.
 
     Args:
         program: pg_restore.
@@ -69,10 +72,10 @@ class Loader:
         self._number = 0
 
     def __enter__(self) -> Self:
-        options = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-tablespaces"]
+        options = ["--exit-on-error", "--no-owner", "--no-tablespaces", "--no-password"]
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [self._program, *options, "--no-password", f"--dbname=service={SERVICE}"],
+            [self._program, *options, f"--dbname=service={SERVICE}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
@@ -87,7 +90,6 @@ class Loader:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Without its end the dump is not committed.
         self._process.kill()
         with suppress(BrokenPipeError):
             self._stdin.close()
@@ -110,7 +112,7 @@ class Loader:
             self.finish()
 
     def finish(self) -> None:
-        """Wait until all is committed.
+        """Wait until all is loaded.
 
         Raises:
             RestoreError: pg_restore failed; the message has what it said last.

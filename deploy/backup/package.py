@@ -43,13 +43,9 @@ def wheel() -> tuple[str, bytes] | None:
     return f"{stem}-py3-none-any.whl", stream.getvalue()
 
 
-def lock() -> bytes | None:
-    """Return the lock file: that of the checkout, or what the wheel has; None without either."""
-    folder = _folder("deploy")
-    for path in (folder.parent / LOCK, folder / LOCK):
-        if path.is_file():
-            return path.read_bytes()
-    return None
+def lock() -> bytes:
+    """Return the lock file: in the checkout a link to that of the project, in the wheel a copy."""
+    return (_folder("deploy") / LOCK).read_bytes()
 
 
 def _contents(installed: Distribution, info: str) -> Iterator[tuple[str, bytes]]:

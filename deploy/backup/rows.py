@@ -1,6 +1,7 @@
 """The rows of some calls, table by table, for a backup that is not of the whole database.
 
-Every table with a trace_id comes along but those that triggers fill and the log of who listened.
+Every table with a trace_id comes along but those that triggers fill, the log of who listened, and
+those whose rows refer to something that is no call.
 What concerns no single call, such as a knob that was turned for all, stays behind; snapshots have
 its effect.
 """
@@ -35,6 +36,8 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute key ON key.attrelid = c.oid AND key.attname = 'trace_id'
 WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
     AND c.relname <> ALL(%s) AND c.relname !~ '_[0-9]{10}$'
+    AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f'
+                    AND f.confrelid <> 'traces'::regclass)
 ORDER BY c.relname <> %s, c.relname
 """
 
@@ -75,7 +78,7 @@ def copy_out(
         sql.Literal(list(traces)),
     )
     piece = bytearray()
-    with snapshot.connection.cursor() as cursor, cursor.copy(query) as copy:
+    with snapshot.reader() as connection, connection.cursor() as cursor, cursor.copy(query) as copy:
         for data in copy:
             piece += data
             if len(piece) >= PIECE_BYTES:

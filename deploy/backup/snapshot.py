@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -89,7 +89,7 @@ class Snapshot:
         on_wait: Called when a retention run has to end first.
 
     Attributes:
-        connection: Stands in the snapshot; read only.
+        connection: Stands in the snapshot, read only; for short questions about the catalogue.
         snapshot_id: What ``pg_dump --snapshot`` takes.
         at: The moment.
     """
@@ -131,6 +131,21 @@ class Snapshot:
     ) -> None:
         self._held.close()
 
+    @contextmanager
+    def reader(self) -> Iterator[psycopg.Connection]:
+        """Yield a connection of its own in this snapshot.
+
+        A query takes locks on every part of a table and on its indexes, and keeps them until its
+        transaction ends: those of all tables in one would be more than a server has.
+        """
+        with psycopg.connect(self._conninfo, connect_timeout=5) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            join = sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(self.snapshot_id))
+            connection.execute(join)
+            connection.execute(_PLAIN.encode())
+            yield connection
+
     @property
     def server(self) -> int:
         """Major release of the server."""
@@ -157,13 +172,19 @@ class Snapshot:
         """Return all tables; of partitioned ones, not the parts."""
         return tables(self.connection)
 
+    def contents(self, table: Table, traces: Sequence[str] = ()) -> Contents:
+        """Return what a table holds, or what it holds of these calls; reads all of it."""
+        with self.reader() as connection:
+            return contents(connection, table, traces)
+
     def audio_totals(self, choice: Choice) -> tuple[int, int]:
         """Return how many files there should be, and their bytes."""
         if not choice.has_audio:
             return 0, 0
         where, values = _where(choice)
         query = sql.SQL("SELECT count(*), coalesce(sum(file_bytes), 0)::bigint " + _SEGMENTS)
-        found = self.connection.execute(query.format(where), values).fetchone()
+        with self.reader() as connection:
+            found = connection.execute(query.format(where), values).fetchone()
         return (int(found[0]), int(found[1])) if found else (0, 0)
 
     def segments(self, choice: Choice) -> Iterator[tuple[str, str]]:
@@ -171,7 +192,7 @@ class Snapshot:
         if not choice.has_audio:
             return
         where, values = _where(choice)
-        with self.connection.cursor(name="segments") as cursor:
+        with self.reader() as connection, connection.cursor(name="segments") as cursor:
             cursor.itersize = _FETCH
             cursor.execute(sql.SQL("SELECT file_path, sha256 " + _SEGMENTS).format(where), values)
             yield from cursor

@@ -106,14 +106,16 @@ class DatabaseTarget:
         """Compare the stage's tables with rows and hashes at the cut; return what differs."""
         found: list[str] = []
         with psycopg.connect(self.stage_conninfo, connect_timeout=5) as connection:
-            make_plain(connection)
             known = {str(table): table for table in tables(connection)}
+            connection.commit()
             for name, wanted in expected.items():
                 table = known.get(name)
                 if table is None:
                     found.append(f"table {name} is not there")
                     continue
-                have = contents(connection, table, traces)
+                with connection.transaction():
+                    make_plain(connection)
+                    have = contents(connection, table, traces)
                 if have != Contents(**wanted):
                     found.append(
                         f"table {name}: {have.rows} rows, not the {wanted['rows']} written"
