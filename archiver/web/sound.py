@@ -135,7 +135,7 @@ def _tap_clip(ask: Ask, wanted: _Wanted) -> TapClip:
 
 def _missing(ask: Ask, wanted: _Wanted) -> Problem:
     """Tell what is too old from what never was."""
-    kept = timedelta(hours=ask.site.settings.retention_hours)
+    kept = timedelta(hours=ask.site.settings.audio_hours)
     if bucket_start(wanted.until) <= ask.site.now() - kept:
         return Problem(410, "this sound is older than what is kept")
     return Problem(404, "there is no sound of this call, station, tap and time")
