@@ -7,7 +7,7 @@ that still name what there was, and the next run goes on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString
@@ -18,10 +18,10 @@ from psycopg import sql
 from archiver.deletion import hours
 from archiver.deletion.holds import held, unchanged
 from archiver.deletion.hours import AUDIO, HOUR, Partition
+from archiver.deletion.steps import Done, Step
 from archiver.deletion.tree import Removed, Tree
 
 MOST_ROWS = 10_000
-Step = Callable[[str], None]
 
 _SLICE = (
     "DELETE FROM {table} AS t WHERE ctid = ANY (ARRAY("
@@ -108,7 +108,7 @@ class Clearing:
                 return removed
             if begun is None and not self.is_dry:
                 begun = self._begin(kind, hour, reason)
-            self._step(f"{kind} of {hour:%Y-%m-%d %H}h by {reason}")
+            self._step(Done.HOUR, f"{kind} of {hour:%Y-%m-%d %H}h, by {reason}")
             for part in todo:
                 self._clear_partition(part, hour, keep, removed)
             if begun is not None and not self.is_dry:
@@ -129,7 +129,7 @@ class Clearing:
                 ("deletions", "finished_at < %(before)s", due.access),
             ):
                 self._delete(table, condition, {"before": before, "held": keep})
-                self._step(table)
+                self._step(Done.ROWS, table)
         if not self.is_dry:
             row = self._worker.execute("SELECT forget_accesses(%s)", [due.access]).fetchone()
             self.counts["audio_access"] += row[0] if row else 0
@@ -153,13 +153,13 @@ class Clearing:
             self.counts["partitions"] += not self._has_held(part, keep)
             return
         if not self._has_held(part, keep):
-            hours.drop(self._worker, part)
+            hours.drop(self._worker, part, self._step)
             self.counts["partitions"] += 1
         else:
             if not part.is_attached:
                 hours.attach(self._worker, hour)
             self._delete(part.name, _FREE, values, kind="rows")
-        self._step(part.name)
+        self._step(Done.ROWS, part.name)
 
     def _clear_part(self, part: Partition, before: datetime) -> None:
         """Delete what is due of an hour that is not over."""
@@ -170,7 +170,7 @@ class Clearing:
                 self._remove_files(part, condition, values, removed)
             self._delete(part.name, condition, values, kind="rows")
         self._count_files(removed, "age")
-        self._step(part.name)
+        self._step(Done.ROWS, part.name)
 
     def _remove_files(
         self,
@@ -182,7 +182,7 @@ class Clearing:
         query = sql.SQL("SELECT file_path FROM {} WHERE {}").format(part.table, sql.SQL(condition))
         for (path,) in self._worker.execute(query, values).fetchall():
             removed.add(self._tree.remove(path, is_dry=self.is_dry))
-            self._step(path)
+            self._step(Done.FILE, path)
 
     def _delete(
         self, table: str, due: LiteralString, values: Mapping[str, object], kind: str = ""

@@ -7,7 +7,7 @@ the spool. A kill in between leaves an unfinished erasure, with which retention 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -15,6 +15,7 @@ import psycopg
 
 from archiver.deletion import ledger, rows, spooled
 from archiver.deletion.receipt import Receipt
+from archiver.deletion.steps import Done, Step, unheard
 from archiver.deletion.tree import Removed, Tree
 from exporter.config import Settings
 from exporter.errors import MonitoringError
@@ -28,7 +29,6 @@ ORDER BY 1
 """
 _BY_CALL = "SELECT trace_id FROM traces WHERE call_id = %(call_id)s ORDER BY 1"
 _PATIENCE = "SET LOCAL lock_timeout = '30s'"
-Step = Callable[[str], None]
 
 
 class ErasureError(MonitoringError):
@@ -107,9 +107,7 @@ def preview(settings: Settings, request: Request, reason: str) -> Receipt:
     )
 
 
-def erase(
-    settings: Settings, request: Request, reason: str, *, on_step: Step = lambda _: None
-) -> Receipt:
+def erase(settings: Settings, request: Request, reason: str, *, on_step: Step = unheard) -> Receipt:
     """Erase calls.
 
     Args:
@@ -126,10 +124,10 @@ def erase(
     trace_ids, begun = find(settings, request), datetime.now(UTC)
     with ledger.connected(settings.db) as connection:
         erasure_id = _begin(connection, trace_ids, reason)
-        on_step("the ledger has them: nothing comes in any more")
+        on_step(Done.LEDGER, "nothing comes in any more")
         # The spool before the files: what is in no batch any more names no file.
         spool = spooled.scrub(settings.spool_path, trace_ids)
-        on_step("the spool")
+        on_step(Done.SPOOL, "spool")
         gone = ledger.wipe(connection, Tree(settings.audio_path), trace_ids, on_step=on_step)
         receipt = Receipt(
             str(erasure_id),
@@ -147,7 +145,7 @@ def erase(
         with connection.transaction():
             ledger.take_role(connection)
             ledger.finish(connection, erasure_id, receipt.counts())
-    on_step("finished")
+    on_step(Done.END, "finished")
     return receipt
 
 

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from psycopg import sql
 
+from archiver.deletion.steps import Done, Step
+
 HOUR = timedelta(hours=1)
 AUDIO = "audio_segments_5s"
 PARENTS = {
@@ -55,11 +57,12 @@ def partitions(connection: psycopg.Connection, kind: str) -> dict[datetime, list
     return dict(sorted(found.items()))
 
 
-def drop(connection: psycopg.Connection, part: Partition) -> None:
+def drop(connection: psycopg.Connection, part: Partition, on_step: Step) -> None:
     """Detach without stopping readers, then drop."""
     if part.is_attached:
         _detach(connection, part, "CONCURRENTLY")
         part.is_attached = False
+        on_step(Done.DETACHED, part.name)
     connection.execute(sql.SQL("DROP TABLE {}").format(part.table))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from archiver.deletion import rows
+from archiver.deletion.steps import Done, Step, unheard
 from archiver.deletion.tree import Removed, Tree
 from archiver.migrations import ERASURE
 from exporter.errors import MonitoringError
@@ -124,7 +125,7 @@ def wipe(
     tree: Tree,
     trace_ids: Sequence[str],
     *,
-    on_step: Callable[[str], None] = lambda _: None,
+    on_step: Step = unheard,
 ) -> dict[str, int]:
     """Remove files, then rows, of calls that are in the ledger; return how many of each.
 
@@ -134,14 +135,13 @@ def wipe(
     for start in range(0, len(trace_ids), CHUNK):
         for path in files_of(connection, tree, trace_ids[start : start + CHUNK]):
             removed.add(tree.remove(path))
-            on_step(path)
-    for day in tree.days():
-        for trace_id in trace_ids:
-            tree.remove_empty(day / trace_id)
+            on_step(Done.FILE, path)
+    for trace_id in trace_ids:
+        tree.remove_folders_of(trace_id)
     with connection.transaction():
         take_role(connection)
         gone = rows.delete(connection, trace_ids)
-    on_step("rows")
+    on_step(Done.ROWS, "all tables")
     return gone | {"files": removed.files, "file_bytes": removed.file_bytes}
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import psycopg
 
 from archiver.deletion import spooled
-from archiver.deletion.clearing import Step
 from archiver.deletion.holds import held
 from archiver.deletion.ledger import is_erased
+from archiver.deletion.steps import Done, Step
 from archiver.deletion.tree import SegmentFile, Tree
 
 _log = logging.getLogger(__name__)
@@ -199,11 +199,11 @@ class Walk:
             if not self._is_dry:
                 self._worker.execute(_FORGET, [trace_id, station_key, tap, bucket_ts, path])
             mended.rows += 1
-            self._step(str(path))
+            self._step(Done.ROWS, str(path))
 
     def _remove(self, files: Iterable[SegmentFile]) -> int:
         gone = 0
         for file in files:
             gone += self._tree.remove(file.relative, is_dry=self._is_dry) is not None
-            self._step(file.relative)
+            self._step(Done.FILE, file.relative)
         return gone

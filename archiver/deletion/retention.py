@@ -13,9 +13,10 @@ import psycopg
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from archiver.deletion import ledger, space
-from archiver.deletion.clearing import Clearing, Due, Step
+from archiver.deletion.clearing import Clearing, Due
 from archiver.deletion.hours import HOUR
 from archiver.deletion.orphans import SAFE_AGE, Walk
+from archiver.deletion.steps import Step, unheard
 from archiver.deletion.tree import Removed, Tree
 from exporter.config import Settings
 from exporter.selfmetrics import Tally
@@ -28,10 +29,6 @@ EVERY = timedelta(minutes=5)
 WALK_EVERY = timedelta(hours=6)
 _LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('monitoring_v2.retention'))"
 _ORPHANS = {"file": "files", "half_file": "half_files", "row": "rows", "row_left": "rows_left"}
-
-
-def _say_nothing(_: str) -> None:
-    """Take no notice of a step."""
 
 
 class Retention:
@@ -92,7 +89,7 @@ class Retention:
         audio_root: Path,
         now: datetime,
         *,
-        on_step: Step = _say_nothing,
+        on_step: Step = unheard,
         is_dry: bool = False,
         has_walk: bool = True,
     ) -> dict[str, int]:
