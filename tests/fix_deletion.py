@@ -47,11 +47,12 @@ Work = Callable[[Step], object]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a child ended, after how many steps and seconds."""
+    """How a child ended, after how many steps and seconds, and what it was doing."""
 
     was_killed: bool
     steps: int
     seconds: float
+    what: str = ""
 
 
 @dataclass(slots=True)
@@ -322,4 +323,4 @@ def kill_once(world: World, seconds: float) -> Outcome:
     world.check_nothing_is_missing()
     world.sweep()
     world.check_whole()
-    return outcome
+    return replace(outcome, what="erasure" if is_erasure else "retention")
