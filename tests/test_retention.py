@@ -19,6 +19,7 @@ from archiver.deletion.retention import EVERY, Retention
 from archiver.deletion.space import Space, measure
 from archiver.deletion.tree import Removed, Tree
 from archiver.migrations import migrate
+from archiver.segments import was_deleted
 from exporter.config import Settings, load_settings
 from exporter.errors import ConfigError
 from exporter.model import EndReason, KnobChanged, Scope, TraceEnded, TraceStarted
@@ -132,8 +133,8 @@ def test_the_access_log_ends_with_its_age_and_not_before(own: Settings) -> None:
     migrate(own.db)
     add = (
         "INSERT INTO audio_access (at, token_name, role, trace_id, station_key, tap, from_ts, "
-        "to_ts, first_byte, last_byte, kind, client_hash) SELECT now() - age, 'a', 'listen', 'c', 's', "
-        "'PRE', now(), now(), 0, 1, 'listen', 'x' FROM unnest(%s::interval[]) AS age"
+        "to_ts, first_byte, last_byte, kind, client_hash) SELECT now() - age, 'a', 'listen', 'c', "
+        "'s', 'PRE', now(), now(), 0, 1, 'listen', 'x' FROM unnest(%s::interval[]) AS age"
     )
     with psycopg.connect(own.db) as connection:
         connection.execute(add, [["1 day", "40 days", "366 days"]])
@@ -200,6 +201,11 @@ def test_a_full_disk_takes_the_oldest_audio(own: Settings) -> None:
 
     assert (2, 2) == (counts["hours_by_pressure"], counts["files_by_pressure"])
     assert ["held", "hour-2", "hour-3"] == files(own) == names(own, "audio_segments_5s")
+    with psycopg.connect(own.db) as connection:
+        connection.execute("SET ROLE monitoring_drilldown")
+        hours = [START + n * HOUR for n in range(4)]
+        gone = [was_deleted(connection, hour, hour + timedelta(seconds=5)) for hour in hours]
+    assert [True, True, False, False] == gone  # what tells 410 from 404
     assert 5 == len(names(own, "metrics_agg_5s"))
     assert 2 == tally.get("retention_deleted_total", "files_by_pressure")
     with psycopg.connect(own.db) as connection:

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import psycopg
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from archiver.deletion import rows
@@ -25,6 +26,7 @@ from exporter.errors import MonitoringError
 
 CONNECT_TIMEOUT_S = 5
 CHUNK = 1_000
+ERASURE_FIELDS = ("erasure_id", "reason", "requested_by", "begun_at", "finished_at")
 # Younger, its command may still be at work.
 UNFINISHED_AGE = timedelta(minutes=10)
 _MEMBER = "SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s"
@@ -163,6 +165,17 @@ def has_unfinished(conninfo: str, older_than: timedelta = timedelta(0)) -> bool:
     with connected(conninfo) as connection, connection.transaction():
         take_role(connection)
         return bool(_unfinished(connection, older_than))
+
+
+def erasures(conninfo: str) -> list[dict[str, object]]:
+    """Return every erasure, the oldest first: ``ERASURE_FIELDS`` and ``counts``."""
+    with connected(conninfo) as connection, connection.transaction():
+        take_role(connection)
+        with connection.cursor(row_factory=dict_row) as rows_of:
+            return rows_of.execute(
+                "SELECT erasure_id::text, reason, requested_by, begun_at, finished_at, counts "
+                "FROM erasures ORDER BY begun_at, 1"
+            ).fetchall()
 
 
 def dump(conninfo: str) -> str:
