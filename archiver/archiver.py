@@ -31,7 +31,7 @@ class Archiver:
 
     Args:
         settings: Database, paths, limits.
-        has_retention: Whether this process also deletes what is too old, once an hour.
+        has_retention: Whether this process also deletes what is too old, every five minutes.
     """
 
     def __init__(self, settings: Settings, *, has_retention: bool = True) -> None:
@@ -141,7 +141,9 @@ class Archiver:
 
     def _forget(self, entries: list[Entry]) -> None:
         """Remove the sound of records of erased calls, and write no more of these calls."""
-        self._writer.forget({entry["trace_id"] for entry in entries})
+        trace_ids = {entry["trace_id"] for entry in entries}
+        self.tally.add("erasures_total", "refused", by=len(trace_ids - self._writer.erased))
+        self._writer.forget(trace_ids)
         tree = Tree(self._audio.root)
         for path in segment_paths(entries):
             try:

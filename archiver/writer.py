@@ -74,7 +74,7 @@ class SpoolWriter:
         self._ended: list[str] = []
         self._has_trouble = False
         self._audio_fails = False
-        self._erased: set[str] = set()
+        self.erased: set[str] = set()
 
     def start(self) -> None:
         """Start the thread."""
@@ -104,7 +104,7 @@ class SpoolWriter:
 
     def forget(self, trace_ids: set[str]) -> None:
         """Say that calls were erased: nothing more of them is written."""
-        self._erased |= trace_ids
+        self.erased |= trace_ids
 
     @property
     def is_idle(self) -> bool:
@@ -169,7 +169,7 @@ class SpoolWriter:
         self._is_busy, self._busy_samples = True, samples
         self._queue.popleft()
         try:
-            if record.trace_id in self._erased:
+            if record.trace_id in self.erased:
                 self._pass_over(record, samples)
                 return
             self._follow_life(record)
@@ -184,7 +184,7 @@ class SpoolWriter:
         trace_id = record.trace_id or ""
         self._open_traces.pop(trace_id, None)
         if isinstance(record, TraceEnded):  # what comes later, the database refuses
-            self._erased.discard(trace_id)
+            self.erased.discard(trace_id)
         self._drop(KINDS[type(record)], samples, Cause.ERASED)
 
     def _stored(self, record: Record) -> Entry:

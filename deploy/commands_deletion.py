@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from archiver.deletion.receipt import Receipt, write
 from archiver.deletion.retention import Retention
 from archiver.deletion.steps import Done, Step
 from archiver.times import iso, parse_time
-from exporter.config import Settings
+from exporter.config import Settings, existing_path
 from exporter.errors import ConfigError
 from exporter.selfmetrics import Tally
 
@@ -56,6 +56,7 @@ def register(
 
 def run_retention(arguments: argparse.Namespace, settings: Settings) -> int:
     """Delete what is due, once."""
+    settings = in_place(settings)
     retention = Retention(settings, Tally())
     with _problems_said("retention"), _progress("retention") as on_step:
         counts = retention.run(
@@ -107,6 +108,7 @@ def traces_holds(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def traces_erase(arguments: argparse.Namespace, settings: Settings) -> int:
     """Erase calls, or say what would go."""
+    settings = in_place(settings)
     request = _request(arguments)
     if arguments.output is not None and arguments.output.exists():
         raise ConfigError(f"-o {str(arguments.output)!r}: there is a file already")
@@ -122,6 +124,15 @@ def traces_erase(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.output is not None:
         write(receipt, arguments.output)
     return 0
+
+
+def in_place(settings: Settings) -> Settings:
+    """Return the settings with the folders that hosts of this user have really used."""
+    return replace(
+        settings,
+        audio_path=existing_path(settings.audio_path),
+        spool_path=existing_path(settings.spool_path),
+    )
 
 
 def _request(arguments: argparse.Namespace) -> Request:

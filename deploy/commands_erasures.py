@@ -13,6 +13,7 @@ from rich.table import Table
 
 from archiver.deletion import ledger
 from archiver.times import iso
+from deploy.commands_deletion import in_place
 from exporter.config import Settings
 from exporter.errors import ConfigError
 
@@ -62,7 +63,7 @@ def erasures_apply(arguments: argparse.Namespace, settings: Settings) -> int:
             came = ledger.load(settings.db, arguments.file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{arguments.file}: {error}") from None
-    counts = {"came_new": came} | ledger.reapply(settings.db, settings.audio_path)
+    counts = {"came_new": came} | ledger.reapply(settings.db, in_place(settings).audio_path)
     text = f"{came} calls came new into the ledger; {counts['traces']} had come back and went again"
     print(json.dumps(counts) if arguments.json else text)
     return 0

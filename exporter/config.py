@@ -241,6 +241,12 @@ def usable_path(path: Path, warn: Callable[[str], None], fallback: Path | None =
     return path
 
 
+def existing_path(path: Path, fallback: Path | None = None) -> Path:
+    """Return where ``usable_path`` has put things: there, or in the user's state directory."""
+    other = (fallback or state_directory()) / path.name
+    return path if path.exists() or not other.exists() else other
+
+
 def _read_document(env: Mapping[str, str]) -> JsonObject:
     named = env.get("MONITORING_CONFIG")
     path = Path(named or "monitoring.config.json")
@@ -264,6 +270,7 @@ __all__ = [
     "Settings",
     "StationSpec",
     "check_rate",
+    "existing_path",
     "load_settings",
     "state_directory",
     "station_spec",

@@ -69,6 +69,8 @@ class World:
         waiting: Batches in the spool of a process that died, and the call of each.
         held: Calls under legal hold.
         erased: Calls that are in the ledger.
+        hours: How many have passed.
+        lengths: How many steps each work took that was not killed.
     """
 
     conninfo: str
@@ -81,6 +83,7 @@ class World:
     held: set[str] = field(default_factory=set)
     erased: set[str] = field(default_factory=set)
     hours: int = 0
+    lengths: dict[str, int] = field(default_factory=lambda: {"erasure": 7, "retention": 16})
 
     @property
     def root(self) -> Path:
@@ -314,13 +317,16 @@ def kill_once(world: World, seconds: float) -> Outcome:
     is_erasure = rng.random() < 0.35
     trace_id = rng.choice(sorted({name for name, _ in world.numbers}))
     work = (lambda step: world.erase(trace_id, step)) if is_erasure else world.retain
-    if rng.random() < 0.5:
-        outcome = in_child(work, die_at=rng.randint(1, 7 if is_erasure else 24))
+    what = "erasure" if is_erasure else "retention"
+    if rng.random() < 0.7:
+        outcome = in_child(work, die_at=rng.randint(1, world.lengths[what]))
     else:
         outcome = in_child(work, kill_after_s=rng.uniform(0, seconds))
+    if not outcome.was_killed:
+        world.lengths[what] = (world.lengths[what] + outcome.steps) // 2 + 1
     world.learn_erased(trace_id)
     world.expire()
     world.check_nothing_is_missing()
     world.sweep()
     world.check_whole()
-    return replace(outcome, what="erasure" if is_erasure else "retention")
+    return replace(outcome, what=what)

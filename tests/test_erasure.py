@@ -202,6 +202,7 @@ def test_a_call_that_runs_is_forgotten_from_then_on(database: str, tmp_path: Pat
     assert archiver.flush(10)
     assert written + 2 == archiver.tally.total("audio_segments_written_total")
     assert _is_accounted(archiver)
+    assert 1 == archiver.tally.get("erasures_total", "refused")
     archiver.stop(5)
     assert 0 == left(database, "call-1")
     assert {"call-2"} == {path.parts[-4] for path in own.audio_path.rglob("*.wav")}

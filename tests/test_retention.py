@@ -15,8 +15,10 @@ import pytest
 
 from archiver import Archiver
 from archiver.batch import Batch, encode
+from archiver.deletion.holds import unchanged
 from archiver.deletion.retention import EVERY, Retention
 from archiver.deletion.space import Space, measure
+from archiver.deletion.steps import Done
 from archiver.deletion.tree import Removed, Tree
 from archiver.migrations import migrate
 from archiver.segments import was_deleted
@@ -228,6 +230,44 @@ def test_a_disk_that_stays_full_keeps_what_is_being_written(
 
     assert ["hour-2"] == files(own)
     assert "make room" in caplog.text
+
+
+def test_a_trial_says_what_pressure_would_take(own: Settings) -> None:
+    """A dry run on a full disk counts hours and files, with what has gone by age before."""
+    own = replace(own, retention_audio_hours=3.0, retention_free_share=0.5)
+    fill(own, {f"hour-{n}": [n * BUCKETS_PER_HOUR] for n in range(6)})
+    size = next(own.audio_path.rglob("*.wav")).stat().st_size
+    full = Space(6 * size, 0)
+    retention = Retention(own, Tally(), measure=lambda _: full)
+
+    counts = retention.run(own.audio_path, START + timedelta(hours=5), is_dry=True)
+
+    assert (2, 1) == (counts["files"], counts["files_by_pressure"])
+    assert 6 == len(files(own))
+
+
+def test_a_hold_waits_for_the_hour_that_goes(own: Settings) -> None:
+    """While files and rows of an hour go nobody places a hold; before and after it, one may."""
+    fill(own, {"call-1": [0], "call-2": [BUCKETS_PER_HOUR]})
+    waits: list[str] = []
+
+    def try_to_hold(kind: Done, what: str) -> None:
+        if kind is Done.FILE:
+            with psycopg.connect(own.db) as other:
+                other.execute("SET LOCAL lock_timeout = '100ms'")
+                with pytest.raises(psycopg.errors.LockNotAvailable):
+                    other.execute("SELECT pg_advisory_xact_lock(hashtext('monitoring_v2.holds'))")
+            waits.append(what)
+
+    Retention(own, Tally()).run(own.audio_path, START + timedelta(days=9), on_step=try_to_hold)
+
+    assert 2 == len(waits)
+    with psycopg.connect(own.db) as guard, psycopg.connect(own.db) as other:
+        guard.execute("SELECT 1")
+        with unchanged(guard):
+            pass
+        other.execute("SET LOCAL lock_timeout = '100ms'")
+        other.execute("SELECT pg_advisory_xact_lock(hashtext('monitoring_v2.holds'))")
 
 
 def test_files_may_run_out_before_bytes(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ that still name what there was, and the next run goes on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString
@@ -134,13 +134,21 @@ class Clearing:
             row = self._worker.execute("SELECT forget_accesses(%s)", [due.access]).fetchone()
             self.counts["audio_access"] += row[0] if row else 0
 
-    def oldest_audio(self, until: datetime) -> tuple[datetime, list[Partition]] | None:
-        """Return the oldest hour of audio of which something may go, None when there is none."""
+    def audio_hours(
+        self, since: datetime, until: datetime
+    ) -> Iterator[tuple[datetime, list[Partition]]]:
+        """Yield the hours of audio in a time of which something may go, the oldest first."""
         keep = held(self._worker)
         for hour, parts in hours.partitions(self._worker, "audio").items():
-            if hour + HOUR <= until and any(self._has_rows(part, keep) for part in parts):
-                return hour, parts
-        return None
+            is_inside = since < hour + HOUR <= until
+            if is_inside and any(self._has_rows(part, keep) for part in parts):
+                yield hour, parts
+
+    @property
+    def removed(self) -> Removed:
+        """Files that went so far."""
+        files = self.counts["files"] + self.counts["files_by_pressure"]
+        return Removed(files, self.counts["file_bytes"])
 
     def _clear_partition(
         self, part: Partition, hour: datetime, keep: list[str], removed: Removed

@@ -148,45 +148,50 @@ class Retention:
         clearing.clear_hours("audio", due.audio)
         clearing.clear_hours("numbers", due.numbers)
         clearing.clear_rows(due)
-        self._relieve(clearing, audio_root, now)
+        self._relieve(clearing, audio_root, due.audio, now - HOUR)
         return dict(clearing.counts)
 
-    def _relieve(self, clearing: Clearing, audio_root: Path, now: datetime) -> None:
+    def _relieve(
+        self, clearing: Clearing, audio_root: Path, since: datetime, until: datetime
+    ) -> None:
         """Delete the oldest hours of audio until there is room; never what is being written."""
-        wanted, freed, gone = self._settings.retention_free_share, Removed(), 0
-        before = found = self._measure(audio_root)
-        while found.share(Removed()) < wanted:
-            oldest = clearing.oldest_audio(now - HOUR)
-            if oldest is None or clearing.is_dry:
+        wanted, gone = self._settings.retention_free_share, Removed()
+        before = share = self._share(clearing, audio_root)
+        for hour, parts in clearing.audio_hours(since, until):
+            if share >= wanted:
                 break
-            removed = clearing.clear_hour("audio", *oldest, reason="pressure")
-            freed.files += removed.files
-            freed.file_bytes += removed.file_bytes
-            gone += 1
-            found = self._measure(audio_root)
-        share = found.share(Removed())
-        clearing.counts["hours_by_pressure"] += gone
-        if gone or share < wanted:
+            gone.extend(clearing.clear_hour("audio", hour, parts, reason="pressure"))
+            clearing.counts["hours_by_pressure"] += 1
+            share = self._share(clearing, audio_root)
+        if before < wanted:
             _log.warning(
-                "%s had %.1f %% free of %.1f %% wanted: the oldest audio of %d hours went (%d "
-                "files, %.1f MB), now %.1f %% are free%s",
+                "%s had %.1f %% free of %.1f %% wanted: the oldest audio %s, %d files of %d hours "
+                "(%.1f MB); now %.1f %% are free%s",
                 audio_root,
-                100 * before.share(Removed()),
+                100 * before,
                 100 * wanted,
-                gone,
-                freed.files,
-                freed.file_bytes / 1e6,
+                "would go" if clearing.is_dry else "went",
+                gone.files,
+                clearing.counts["hours_by_pressure"],
+                gone.file_bytes / 1e6,
                 100 * share,
                 ""
                 if share >= wanted
-                else "; nothing else may go: make room, or lower MONITORING_RETENTION_AUDIO_HOURS",
+                else "; nothing else may go: make room there, or lower "
+                "MONITORING_RETENTION_AUDIO_HOURS",
             )
+
+    def _share(self, clearing: Clearing, audio_root: Path) -> float:
+        """Return the share that is free; in a trial, that would be."""
+        gone = clearing.removed if clearing.is_dry else Removed()
+        return self._measure(audio_root).share(gone)
 
     def _erase_rest(self, audio_root: Path) -> dict[str, int]:
         """Go on with erasures that were interrupted."""
         if not ledger.has_unfinished(self._settings.db, older_than=ledger.UNFINISHED_AGE):
             return {}
         counts = ledger.reapply(self._settings.db, audio_root)
+        self._tally.add("erasures_total", "completed")
         _log.warning("an erasure was interrupted; it is complete now: %s", counts)
         return {"erased_traces": counts["traces"]}
 

@@ -38,6 +38,11 @@ class Removed:
             self.files += 1
             self.file_bytes += size
 
+    def extend(self, other: Removed) -> None:
+        """Count what another has counted."""
+        self.files += other.files
+        self.file_bytes += other.file_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentFile:
