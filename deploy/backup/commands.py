@@ -19,7 +19,7 @@ from rich.console import Console
 from archiver.database import AnyDatabaseError, ServerAwayError
 from archiver.times import parse_time
 from deploy.backup.backup import STANDARD_OUTPUT, Order, make_backup
-from deploy.backup.errors import BackupError, DamagedBackupError, RestoreError
+from deploy.backup.errors import BackupError, DamagedBackupError
 from deploy.backup.progress import Steps
 from deploy.backup.restore import Restored, RestoreOrder, restore
 from deploy.backup.verify import Verdict, verify
@@ -27,7 +27,7 @@ from deploy.config import postgres_bin_dir, set_variables
 from deploy.postgres import EmbeddedPostgres
 from deploy.serve import run_serve
 from exporter.config import Settings
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, MonitoringError
 
 Add = Callable[..., argparse.ArgumentParser]
 _HOUR_S: Final = 3_600
@@ -126,7 +126,7 @@ def run_restore(arguments: argparse.Namespace, settings: Settings) -> int:
         except DamagedBackupError as error:
             lines = "\n  ".join(error.problems)
             return _fail(f"the backup is damaged, and nothing was restored:\n  {lines}")
-        except (RestoreError, BackupError, OSError, AnyDatabaseError) as error:
+        except (MonitoringError, OSError, AnyDatabaseError) as error:
             return _fail(f"nothing was restored: {_reason(error)}")
         report = asdict(done) | {"next": _next_steps(done, settings)}
         _print(arguments, report, _restore_summary(report, order, time.monotonic() - begun))
@@ -230,7 +230,9 @@ def _next_steps(done: Restored, settings: Settings) -> list[str]:
     steps = [f"fill in, in {done.written[0]}: {secret}" for secret in done.secrets]
     if done.roles:
         names = ", ".join(done.roles)
-        steps.append(f"give these new roles the rights to log in that they need: {names}")
+        steps.append(f"these roles are new; set passwords for those that log in: {names}")
+    if done.left:
+        steps.append(f"drop the database {done.left}, which is what was there before")
     cut = parse_time(done.manifest["plan"]["snapshot_at"])
     age_h = (datetime.now(UTC) - cut).total_seconds() / _HOUR_S
     if age_h >= 1:

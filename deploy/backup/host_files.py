@@ -40,6 +40,7 @@ class HostFiles:
         self._config_folder = config_folder
         self._include_folder = include_folder
         self._config: dict[str, bytes] = {}
+        self._written: list[Path] = []
 
     def refuse_what_is_there(self) -> None:
         """Raise RestoreError when the folder of the host's own files is there."""
@@ -86,27 +87,32 @@ class HostFiles:
         ]
         variables = Variables({**found.values, **here}, found.secrets)
         text = as_file(variables, ["Written by monitoring restore.", *notes])
-        written = [self._write(ENV_FILE, text.encode())]
+        self._write(ENV_FILE, text.encode())
         if CONFIG_NAME in self._config:
-            written.append(self._write(CONFIG_NAME, self._config[CONFIG_NAME]))
+            self._write(CONFIG_NAME, self._config[CONFIG_NAME])
         if self._include_folder is not None:
             self._stage(self._include_folder).mkdir(exist_ok=True)  # there may have been none
             self._stage(self._include_folder).rename(self._include_folder)
-            written.append(self._include_folder)
-        return written, found.secrets
+            self._written.append(self._include_folder)
+        return self._written, found.secrets
 
     def discard(self) -> None:
-        """Remove what was placed."""
+        """Remove what was placed and written: nothing of it was there before."""
+        for path in self._written:
+            if path == self._include_folder:
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         if self._include_folder is not None:
             shutil.rmtree(self._stage(self._include_folder), ignore_errors=True)
 
-    def _write(self, name: str, data: bytes) -> Path:
+    def _write(self, name: str, data: bytes) -> None:
         path = self._config_folder / name
         if path.exists():
             path = path.with_name(name + BESIDE)
         with whole_file(path, _SECRET_MODE) as stream:
             stream.write(data)
-        return path
+        self._written.append(path)
 
     @staticmethod
     def _stage(folder: Path) -> Path:

@@ -59,6 +59,7 @@ class Restored:
         erased: What the ledger erased again: calls, rows by table, files.
         written: Configuration files, and folders of the host's own files.
         secrets: What a person has to fill in.
+        left: Name of the database from before, when it could not be dropped.
     """
 
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -67,6 +68,7 @@ class Restored:
     erased: dict[str, int] = field(default_factory=dict)
     written: list[Path] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
+    left: str = ""
 
 
 class _Loader(Protocol):
@@ -156,17 +158,17 @@ class _Restore:
             self._load(plan, members, first, audio)
             self._check_rows(plan)
             self._erase_again(audio)
+            self._done.written, self._done.secrets = self._files.finish(
+                self._order.database, self._order.audio_path
+            )
             self._swap(audio)
         except BaseException:
             self._database.discard()
             audio.discard()
             self._files.discard()
             raise
-        self._database.finish()
+        self._done.left = self._database.finish()
         audio.finish()
-        self._done.written, self._done.secrets = self._files.finish(
-            self._order.database, self._order.audio_path
-        )
         return self._done
 
     def _check_plan(self, plan: dict[str, Any]) -> None:

@@ -142,9 +142,13 @@ class DatabaseTarget:
             self._run("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name)
             raise
 
-    def finish(self) -> None:
-        """Drop what had the name before."""
-        self._run("DROP DATABASE IF EXISTS {} WITH (FORCE)", self._old)
+    def finish(self) -> str:
+        """Drop what had the name before; return its name when that is not possible."""
+        try:
+            self._run("DROP DATABASE IF EXISTS {} WITH (FORCE)", self._old)
+        except psycopg.Error:
+            return self._old
+        return ""
 
     def discard(self) -> None:
         """Drop the stage; the target is as it was."""
