@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 from archiver import rows
 from archiver.batch import Batch, Entry, entry_samples
 from archiver.deletion.ledger import is_erased
-from archiver.migrations import WRITER
+from archiver.migrations import WRITER, may_become
 from archiver.rows import GAPS, METRICS, SEGMENTS, SNAPSHOTS, TAPS, Row, Stage, TapKey, to_time
 from exporter.metrics import BUCKET_KEYS
 
@@ -217,10 +217,7 @@ class Database:
                 application_name="monitoring_v2",
             )
             with self._watched(self._connection):
-                row = self._connection.execute(
-                    "SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s", [WRITER]
-                ).fetchone()
-            self._is_member = bool(row and row[0])
+                self._is_member = may_become(self._connection, WRITER)
         return self._connection
 
     def _take_role(self, connection: psycopg.Connection) -> None:

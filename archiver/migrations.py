@@ -72,6 +72,8 @@ GRANT SELECT ON trace_holds, erasures TO {ERASURE};
 GRANT SELECT (trace_id) ON audio_access TO {ERASURE};
 GRANT EXECUTE ON FUNCTION erased_among, begin_erasure, finish_erasure, rename_accesses TO {ERASURE};
 """  # noqa: S608 - constants of this module
+# The release of PostgreSQL in which being a member and taking the role are two things.
+_SET_SINCE = 160_000
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('monitoring_v2.migrations'))"
 # Tables, views and their columns, each with its comment; partitions have those of their table.
 _DESCRIBED = """
@@ -152,6 +154,15 @@ def make_roles(conninfo: str) -> Report:
         connection.execute(_LOCK)
         _make_roles(connection, report)
     return report
+
+
+def may_become(connection: psycopg.Connection, role: str) -> bool:
+    """Tell whether this login may take a role; from PostgreSQL 16 on, a member need not."""
+    right = "SET" if connection.info.server_version >= _SET_SINCE else "MEMBER"
+    row = connection.execute(
+        "SELECT pg_has_role(oid, %s) FROM pg_roles WHERE rolname = %s", [right, role]
+    ).fetchone()
+    return bool(row and row[0])
 
 
 def version(conninfo: str) -> int:

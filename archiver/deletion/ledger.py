@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 from archiver.deletion import rows
 from archiver.deletion.steps import Done, Step, unheard
 from archiver.deletion.tree import Removed, Tree
-from archiver.migrations import ERASURE
+from archiver.migrations import ERASURE, may_become
 from exporter.errors import MonitoringError
 
 CONNECT_TIMEOUT_S = 5
@@ -29,7 +29,6 @@ CHUNK = 1_000
 ERASURE_FIELDS = ("erasure_id", "reason", "requested_by", "begun_at", "finished_at")
 # Younger, its command may still be at work.
 UNFINISHED_AGE = timedelta(minutes=10)
-_MEMBER = "SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s"
 _PARTS = {
     "keys": ("erasure_keys", "key_id, inner_pad, outer_pad, made_at"),
     "erasures": ("erasures", "erasure_id, reason, requested_by, begun_at, finished_at, counts"),
@@ -56,8 +55,7 @@ def connected(conninfo: str) -> Iterator[psycopg.Connection]:
 
 def take_role(connection: psycopg.Connection) -> None:
     """Give up all other rights until the end of the transaction."""
-    row = connection.execute(_MEMBER, [ERASURE]).fetchone()
-    if row and row[0]:
+    if may_become(connection, ERASURE):
         connection.execute(f"SET LOCAL ROLE {ERASURE}")
 
 
