@@ -24,6 +24,7 @@ from deploy.backup.programs import find_program
 from deploy.backup.progress import Steps
 from deploy.backup.snapshot import Snapshot
 from deploy.backup.variables import as_file, from_file, without_secrets
+from deploy.pg_binaries import version, wheel_bin_dirs
 from deploy.postgres import EmbeddedPostgres
 from exporter.selfmetrics import Tally
 from tests.fix_archive import settings
@@ -389,3 +390,29 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere() -> None:
         assert "sound" in out.getvalue()
         assert is_terminal == ("\x1b[" in out.getvalue())
         assert is_terminal == ("2.0/4.0 MB" in out.getvalue())
+
+
+def test_a_newer_server_and_a_login_that_is_no_superuser(
+    seeded: Seeded, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    """Hashes of rows are the same on another release; CREATEDB and CREATEROLE are rights enough."""
+    newer = wheel_bin_dirs()[0]
+    if int(version(newer).split(".")[0]) <= int(postgres.version.split(".")[0]):
+        pytest.skip("needs an older PostgreSQL beside that of the wheel")
+    path = tmp_path / "b.tar"
+    assert 0 == seeded.call("backup", "-o", str(path))[0]
+
+    with EmbeddedPostgres(bin_dir=newer, fsync=False) as server:
+        with psycopg.connect(server.conninfo("postgres")) as admin:
+            admin.execute("CREATE ROLE dba LOGIN CREATEDB CREATEROLE")
+        conninfo = server.conninfo("there").replace("user=monitoring", "user=dba")
+        restored(seeded, path, conninfo, tmp_path / "new")
+
+        for table in ARCHIVE_TABLES:
+            assert rows_of(seeded.conninfo, table) == rows_of(conninfo, table), table
+        back = tmp_path / "back.tar"
+        code, _, err = seeded.run("backup", "-o", str(back), MONITORING_DB=conninfo)
+        assert 0 == code, err
+        with databases(postgres, "older") as (older,):
+            code, _, err = seeded.run("restore", str(back), "--db", older, "--replace")
+            assert (1, True) == (code, "same release or a newer one" in err), err
