@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from rich.console import Console
 
 from archiver.deletion.retention import Retention
 from archiver.migrations import migrate
+from deploy.backup.backup import Order, make_backup
 from deploy.backup.dump import piece_name
 from deploy.backup.programs import find_program
 from deploy.backup.progress import Steps
@@ -102,7 +104,7 @@ def test_a_restored_archive_is_used_as_the_old_one(
         assert (0o750 if each.is_dir() else 0o640) == stat.S_IMODE(each.stat().st_mode), each
     with busy_writer(conninfo, new) as numbers:
         while not numbers:
-            pass
+            time.sleep(0.01)
     assert rows_of(conninfo, "tap_buckets_5s", "trace_id = 'busy'")
     with psycopg.connect(conninfo) as connection:
         can = connection.execute(
@@ -225,6 +227,30 @@ def test_erased_calls_stay_erased(
             assert not rows_of(where, table, "trace_id = 'seed_3'"), table
         assert audio_rows(where) == files_of(audio)
         assert not list(audio.glob("*/seed_3"))
+
+
+def test_a_call_that_is_erased_during_a_backup_does_not_come_back(
+    seeded: Seeded, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    """Its rows are in the snapshot, its files are gone: the ledger of the end has it."""
+
+    class Erasing(Steps):
+        def begin(self, name: str, total: int | None = None) -> None:
+            super().begin(name, total)
+            if name == "sound":
+                erase(seeded.conninfo, seeded.audio, "seed_3")
+
+    path = tmp_path / "b.tar"
+    order = Order(path, variables=seeded.environment())
+    steps = Erasing(Console(file=io.StringIO()))
+    manifest = make_backup(settings(seeded.folder, seeded.conninfo), order, steps)
+
+    assert (96, 48) == (manifest["audio"]["files"], manifest["audio"]["missing"])
+    assert 3 == manifest["tables"]["traces"]["rows"]
+    with databases(postgres, "erased_meanwhile") as (conninfo,):
+        restored(seeded, path, conninfo, tmp_path / "new")
+        assert 2 == len(rows_of(conninfo, "traces"))
+        assert audio_rows(conninfo) == files_of(tmp_path / "new" / "audio")
 
 
 def test_files_that_are_not_there_are_named(seeded: Seeded, tmp_path: Path) -> None:

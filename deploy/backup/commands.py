@@ -7,8 +7,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,7 +86,7 @@ def run_backup(arguments: argparse.Namespace, settings: Settings) -> int:
     begun = time.monotonic()
     steps = Steps()
     try:
-        with steps.shown():
+        with _ended_as_by_ctrl_c(), steps.shown():
             manifest = make_backup(settings, order, steps)
     except (BackupError, OSError, AnyDatabaseError) as error:
         return _fail(f"no backup was made: {_reason(error)}")
@@ -114,14 +114,12 @@ def run_restore(arguments: argparse.Namespace, settings: Settings) -> int:
         raise ConfigError("restore: --serve goes with --into-embedded; else `monitoring serve`")
     if arguments.into_embedded and (arguments.db or arguments.audio_path):
         raise ConfigError("restore: --into-embedded has database and sound in its own folder")
-    # As Ctrl-C: what is there stays, what was begun is removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     begun = time.monotonic()
     steps = Steps()
     with ExitStack() as held:
         try:
             order, settings = _restore_order(arguments, settings, held)
-            with steps.shown():
+            with _ended_as_by_ctrl_c(), steps.shown():
                 done = restore(order, steps)
         except DamagedBackupError as error:
             lines = "\n  ".join(error.problems)
@@ -135,6 +133,16 @@ def run_restore(arguments: argparse.Namespace, settings: Settings) -> int:
                 argparse.Namespace(host=None, port=None, parent=None, json=False), settings
             )
     return 0
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end the block with its clean-up: what was begun is removed."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _restore_order(
