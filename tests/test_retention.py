@@ -402,6 +402,16 @@ def test_a_link_leads_nowhere(own: Settings, tmp_path: Path) -> None:
     assert (outside / "c" / "kept.wav").exists()
 
 
+def test_a_walk_is_for_all_processes(own: Settings) -> None:
+    """For six hours after a walk, nobody walks again unless told."""
+    migrate(own.db)
+    retention, now = Retention(own, Tally(), measure=lambda _: PLENTY), datetime.now(UTC)
+    assert retention.walk_is_due(now)
+    retention.run(own.audio_path, now)
+    another = Retention(own, Tally())
+    assert [False, True] == [another.walk_is_due(now + n * HOUR) for n in (5, 6)]
+
+
 def test_two_do_not_run_at_once(own: Settings) -> None:
     """While one process is at it, another leaves it to that one."""
     migrate(own.db)
