@@ -30,7 +30,14 @@ _ROLES = (
 )
 _VIEWS = (
     "archived_calls, v_tap_buckets, v_metrics, v_segments, v_gaps, v_knob_snapshots, "
-    "v_knob_events, v_health, call_list, bucket_wide"
+    "v_knob_events, v_health, v_defects, v_batches, call_list, bucket_wide"
+)
+# What panels call (sql/005_panels.sql); they read views and no more than who calls them.
+_PANELS = (
+    "data_status, reconciliation, archive_processes, archive_rate, archive_sizes, audio_growth, "
+    "trace_stations, stations_between, trace_search, worst_buckets, trace_timeline, "
+    "bucket_detail, gap_list, defect_timeline, health_timeline, knobs_in_force, knob_changes, "
+    "knob_impact_metrics, knob_impact, knob_verdicts"
 )
 # What the drill-down reads beside the views: paths of files, and who may ask.
 _READ = (
@@ -46,8 +53,10 @@ GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {WRITER};
 REVOKE INSERT, UPDATE ON schema_migrations FROM {WRITER};
 GRANT EXECUTE ON FUNCTION ensure_partitions TO {WRITER};
 GRANT SELECT ON {_VIEWS} TO {READER};
+GRANT EXECUTE ON FUNCTION {_PANELS} TO {READER};
 GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA public TO {RETENTION};
 ALTER ROLE {READER} SET statement_timeout = '10s';
+ALTER ROLE {READER} SET jit = off;
 REVOKE ALL ON access_tokens, audio_access, listens FROM {WRITER}, {RETENTION};
 GRANT USAGE ON SCHEMA public TO {DRILLDOWN};
 GRANT SELECT ON {_VIEWS}, {_READ} TO {DRILLDOWN};
@@ -56,11 +65,11 @@ ALTER ROLE {DRILLDOWN} SET statement_timeout = '10s';
 """  # noqa: S608 - constants of this module
 # Nobody but the owner sees the keys of the ledger, holds, or lets go. Erasure deletes rows of calls
 # and reads what it counts; of the access log it sees calls alone.
-_DELETION = "trace_holds, deletions, erasure_keys, erasures, erased_traces"
+_DELETION = "trace_holds, deletions, orphan_walks, erasure_keys, erasures, erased_traces"
 _DELETION_GRANTS = f"""
 REVOKE ALL ON {_DELETION} FROM {WRITER}, {RETENTION};
 GRANT SELECT ON trace_holds, erasures TO {RETENTION};
-GRANT SELECT, INSERT, UPDATE, DELETE ON deletions TO {RETENTION};
+GRANT SELECT, INSERT, UPDATE, DELETE ON deletions, orphan_walks TO {RETENTION};
 GRANT SELECT ON deletions TO {DRILLDOWN};
 GRANT EXECUTE ON FUNCTION erased_among TO {WRITER}, {RETENTION};
 GRANT EXECUTE ON FUNCTION forget_accesses TO {RETENTION};

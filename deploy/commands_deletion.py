@@ -35,6 +35,7 @@ def register(
     """Add the commands to the parser; ``add`` takes group, name, function and help."""
     run = add(top, "retention", run_retention, "delete what is too old, once")
     run.add_argument("--dry-run", action="store_true", help="delete nothing, say what would go")
+    run.add_argument("--walk", action="store_true", help="look for orphans now, whenever it was")
     keep = add(traces, "hold", traces_hold, "keep a call, whatever its age")
     keep.add_argument("trace_id", metavar="ID")
     keep.add_argument("--reason", required=True, metavar="TEXT", help="why; stays in the database")
@@ -58,9 +59,14 @@ def run_retention(arguments: argparse.Namespace, settings: Settings) -> int:
     """Delete what is due, once."""
     settings = in_place(settings)
     retention = Retention(settings, Tally())
+    now = datetime.now(UTC)
     with _problems_said("retention"), _progress("retention") as on_step:
         counts = retention.run(
-            settings.audio_path, datetime.now(UTC), on_step=on_step, is_dry=arguments.dry_run
+            settings.audio_path,
+            now,
+            on_step=on_step,
+            is_dry=arguments.dry_run,
+            has_walk=arguments.walk or retention.walk_is_due(now),
         )
     if not counts:
         Console(stderr=True).print("another process is at it; nothing was done here")

@@ -33,7 +33,7 @@ def test_commands_of_the_page_run(
             assert ("monitoring", 0, "") == (command, code, err if code else ""), line
             lines += 1
 
-    assert 13 == lines
+    assert 14 == lines
     assert [(0, 3)] == seeded.query(
         "SELECT (SELECT count(*) FROM traces), (SELECT count(*) FROM erasures)"
     )

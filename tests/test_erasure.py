@@ -10,10 +10,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from archiver import Archiver
 from archiver.access_log import Access, AccessKind, record
 from archiver.deletion.erasure import ErasureError, Request, erase
+from archiver.deletion.holds import hold, release
 from archiver.migrations import migrate
 from archiver.segments import Place
 from exporter.model import EndReason, TraceEnded, TraceStarted
@@ -80,6 +82,19 @@ def test_who_listened_is_still_known_but_not_to_whom(seeded: Seeded) -> None:
 
     assert "alice" == name
     assert str(trace_id).startswith("erased-")
+
+
+def test_the_login_of_erasure_is_enough(seeded: Seeded) -> None:
+    """A login with the rights of erasure alone erases everything, and cannot let a hold go."""
+    login = make_conninfo(seeded.conninfo, user="monitoring_erasure")
+    own = replace(settings(seeded.folder, login), audio_path=seeded.audio)
+
+    receipt = erase(own, Request(FIRST), "asked")
+
+    assert (0, 48) == (left(seeded.conninfo, FIRST), receipt.files)
+    hold(seeded.conninfo, SECOND, "case 7")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        release(login, SECOND)
 
 
 def test_a_trial_changes_nothing_and_counts_the_same(seeded: Seeded) -> None:

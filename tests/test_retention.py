@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from archiver import Archiver
 from archiver.batch import Batch, encode
@@ -400,6 +401,28 @@ def test_a_link_leads_nowhere(own: Settings, tmp_path: Path) -> None:
         assert tree.remove(path) is None
     assert [] == tree.files_of("..") == tree.files_of("c")
     assert (outside / "c" / "kept.wav").exists()
+
+
+def test_a_login_that_may_not_is_told_what_it_needs(own: Settings) -> None:
+    """Who does not own the tables ends with code 1 and the reason; nothing goes without its row."""
+    fill(own, {"old": [0]})
+    login = make_conninfo(own.db, user="monitoring_retention")
+
+    code, _, err = Seeded(login, own.audio_path.parent, START_NS).call("retention")
+
+    assert (1, True) == (code, "owns the tables" in err)
+    assert 0 == Seeded(own.db, own.audio_path.parent, START_NS).call("retention")[0]
+    assert ([], []) == (names(own, "traces"), files(own))
+
+
+def test_a_walk_is_for_all_processes(own: Settings) -> None:
+    """For six hours after a walk, nobody walks again unless told."""
+    migrate(own.db)
+    retention, now = Retention(own, Tally(), measure=lambda _: PLENTY), datetime.now(UTC)
+    assert retention.walk_is_due(now)
+    retention.run(own.audio_path, now)
+    another = Retention(own, Tally())
+    assert [False, True] == [another.walk_is_due(now + n * HOUR) for n in (5, 6)]
 
 
 def test_two_do_not_run_at_once(own: Settings) -> None:

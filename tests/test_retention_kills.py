@@ -13,6 +13,8 @@ from tests.fix_deletion import World, in_child, kill_once
 
 KILLS = 12
 
+pytestmark = pytest.mark.timeout(300)  # many processes, on a machine that may be busy
+
 
 @pytest.fixture
 def world(database: str, tmp_path: Path) -> World:

@@ -127,6 +127,7 @@ class Clearing:
                 ("call_totals", f"{_TOTALS} AND {_FREE}", due.numbers),
                 ("applied_batches", "applied_at < %(before)s", due.numbers),
                 ("deletions", "finished_at < %(before)s", due.access),
+                ("orphan_walks", "walked_at < %(before)s", due.access),
             ):
                 self._delete(table, condition, {"before": before, "held": keep})
                 self._step(Done.ROWS, table)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from archiver.deletion import spooled
 from archiver.deletion.holds import held
@@ -34,6 +35,7 @@ _FORGET = """
 DELETE FROM audio_segments_5s
 WHERE (trace_id, station_key, tap, bucket_ts, file_path) = (%s, %s, %s, %s, %s)
 """
+_WALKED = "INSERT INTO orphan_walks (walked_at, mended) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 _SPAN = """
 SELECT min(first_ts), max(last_ts) FROM call_totals WHERE first_ts IS NOT NULL
 """
@@ -97,7 +99,7 @@ class Walk:
         self.safe_age = SAFE_AGE
 
     def mend(self, now: datetime, before: datetime) -> Mended:
-        """Mend everything; ``before`` is from when on audio is kept."""
+        """Mend everything, and put down that it was; ``before`` is from when on audio is kept."""
         mended, found = Mended(), _Found()
         keep = set(held(self._worker))
         for day in self._days():
@@ -106,6 +108,7 @@ class Walk:
         self._mend_rows(found, mended)
         if not self._is_dry:
             self._tree.remove_empty_before((now - HALF_WRITTEN_AGE).astimezone(UTC).date())
+            self._worker.execute(_WALKED, [now, Jsonb(asdict(mended))])
         return mended
 
     def _days(self) -> list[date]:

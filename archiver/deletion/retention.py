@@ -55,10 +55,11 @@ class Retention:
         self._safe_age = safe_age
         self._scheduler: BackgroundScheduler | None = None
         self._worker: psycopg.Connection | None = None
-        self._walked_at: datetime | None = None
 
     def start(self, audio_root: Path) -> None:
         """Run every five minutes in a thread of its own."""
+        # One that never succeeds grows old too.
+        self._tally.set("retention_last_success_timestamp_seconds", time.time())
         self._scheduler = BackgroundScheduler(timezone=UTC)
         self._scheduler.add_job(
             self._run_safely,
@@ -131,6 +132,16 @@ class Retention:
         if not is_dry:
             self._tell(counts)
         return counts
+
+    def walk_is_due(self, now: datetime) -> bool:
+        """Tell whether nobody has looked for orphans for long.
+
+        Raises:
+            psycopg.Error: The database is not there.
+        """
+        with psycopg.connect(self._settings.db, connect_timeout=5) as connection:
+            row = connection.execute("SELECT max(walked_at) FROM orphan_walks").fetchone()
+        return row is None or row[0] is None or now - row[0] >= WALK_EVERY
 
     def _clear(self, clearing: Clearing, audio_root: Path, now: datetime) -> dict[str, int]:
         settings = self._settings
@@ -211,10 +222,8 @@ class Retention:
 
     def _run_safely(self, audio_root: Path) -> None:
         now = datetime.now(UTC)
-        has_walk = self._walked_at is None or now - self._walked_at >= WALK_EVERY
         try:
-            if self.run(audio_root, now, has_walk=has_walk) and has_walk:
-                self._walked_at = now
+            self.run(audio_root, now, has_walk=self.walk_is_due(now))
         except (psycopg.Error, OSError) as error:
             _log.warning(
                 "retention did not run (%s); old data stays until it does; it needs a login that "
