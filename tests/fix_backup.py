@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -17,11 +18,17 @@ from archiver import Archiver
 from archiver.deletion import ledger
 from archiver.deletion.tree import Tree
 from archiver.migrations import migrate
+from archiver.reader import reader
+from dashboards.boards import all_boards
+from dashboards.expansion import View, expand
+from dashboards.filling import fill
+from dashboards.model import PgTarget
 from deploy.config import postgres_bin_dir
+from deploy.dashboards import Live
 from deploy.postgres import EmbeddedPostgres
 from exporter.model import TraceStarted
 from tests import fix_seeded
-from tests.fix_archive import bucket, settings
+from tests.fix_archive import START_NS, bucket, settings
 from tests.fix_seeded import Seeded
 
 ARCHIVE_TABLES = (
@@ -94,7 +101,7 @@ def busy_writer(conninfo: str, folder: Path) -> Iterator[list[int]]:
     """Go on with a call, bucket after bucket, for the time of the block; yield what was offered."""
     archiver = Archiver(settings(folder, conninfo), has_retention=False)
     archiver.start()
-    archiver.offer(TraceStarted("busy", time.time_ns(), "3333", "4444", 16_000, None, {}))
+    archiver.offer(TraceStarted("busy", START_NS, "3333", "4444", 16_000, None, {}))
     numbers: list[int] = []
     is_over = threading.Event()
 
@@ -124,6 +131,31 @@ def rows_of(conninfo: str, relation: str, where: str = "true") -> set[str]:
     )
     with psycopg.connect(conninfo, options="-c timezone=UTC") as connection:
         return {text for (text,) in connection.execute(query)}
+
+
+def panel_answers(seeded: Seeded, conninfo: str) -> dict[str, list[str]]:
+    """Return what each query of each board finds in the time of the seeded calls, as the reader.
+
+    Not that of the archive's own health, which is another one on another machine.
+    """
+    start = datetime.fromtimestamp(seeded.start_ns / 10**9, UTC)
+    span = View(start, start + timedelta(minutes=5))
+    answers = {}
+    with reader(conninfo) as archive:
+        live = Live(archive)
+        for name, board in all_boards().items():
+            if name == "archive_health":
+                continue
+            view = fill(board, span, live)
+            for panel in board.panels:
+                for number, target in enumerate(panel.targets):
+                    # What is late now is not of the cut.
+                    if isinstance(target, PgTarget) and "data_status" not in target.text:
+                        found = live.columns(expand(target, view))[1]
+                        if "worst_buckets" in target.text:
+                            found = [row for row in found if 100.0 not in row]  # any of equals
+                        answers[f"{name}: {panel.title}: {number}"] = sorted(map(str, found))
+    return answers
 
 
 def files_of(root: Path) -> dict[str, str]:

@@ -39,6 +39,7 @@ from tests.fix_backup import (
     databases,
     erase,
     files_of,
+    panel_answers,
     rows_of,
 )
 from tests.fix_seeded import CALLS, Seeded
@@ -66,6 +67,7 @@ def test_a_backup_under_load_restores_on_a_new_machine(
     """With a writer going on, all of the cut comes back, and nothing else, with every file."""
     before = {table: rows_of(seeded.conninfo, table) for table in ARCHIVE_TABLES}
     answers = {view: rows_of(seeded.conninfo, view, "trace_id <> 'busy'") for view in VIEWS}
+    panels = panel_answers(seeded, seeded.conninfo)
     path, new = tmp_path / "backup.tar", tmp_path / "new"
     with busy_writer(seeded.conninfo, seeded.folder) as numbers:
         code, out, err = seeded.run("backup", "-o", str(path))
@@ -84,6 +86,8 @@ def test_a_backup_under_load_restores_on_a_new_machine(
         assert before[table] <= now[table] <= after[table], table
     assert before["metrics_agg_5s"] < now["metrics_agg_5s"] < after["metrics_agg_5s"]
     assert answers == {view: rows_of(conninfo, view, "trace_id <> 'busy'") for view in VIEWS}
+    assert panels == panel_answers(seeded, conninfo)
+    assert sum(map(bool, panels.values())) > len(panels) / 2
     assert audio_rows(conninfo) == files_of(new / "audio")
     assert audio_rows(conninfo).items() <= files.items()
     assert {"monitoring_v2", "postgres", "template0", "template1"} == database_names(other_server)
