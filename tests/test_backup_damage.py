@@ -20,6 +20,7 @@ from deploy.backup.archive import FILE_LIST, MANIFEST, PLAN, ArchiveReader, Arch
 from deploy.backup.errors import BackupError
 from deploy.backup.programs import find_program
 from deploy.backup.progress import Steps
+from deploy.backup.target import DatabaseTarget
 from deploy.backup.verify import verify
 from deploy.postgres import EmbeddedPostgres
 from tests.fix_backup import database_names, databases, files_of, rows_of, seed
@@ -197,6 +198,17 @@ def test_restore_refuses_what_is_not_empty(
 
     assert before == state(target, postgres)
     assert not Path(audio).exists()
+
+
+def test_one_restore_at_a_time(backup: Path, target: Seeded, postgres: EmbeddedPostgres) -> None:
+    """A second one into the same database is refused, and takes nothing from the first."""
+    before = state(target, postgres)
+    with DatabaseTarget(target.conninfo) as first:
+        first.keep_others_out()
+        code, _, err = target.call("restore", str(backup), "--replace")
+
+    assert (1, True) == (code, "another restore" in err), err
+    assert before == state(target, postgres)
 
 
 def test_a_disk_that_fills_up_leaves_the_target(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,10 +93,12 @@ def restore(order: RestoreOrder, steps: Steps) -> Restored:
     """
     with ExitStack() as held:
         database = held.enter_context(DatabaseTarget(order.database))
+        database.keep_others_out()
         files = HostFiles(order.config_folder, order.include_folder)
         _refuse_what_is_there(order, database, files)
         newer = [order.erasures.read_text(encoding="utf-8")] if order.erasures else []
-        if order.source != STANDARD_STREAM:
+        if order.source != STANDARD_STREAM and order.source.is_file():
+            # A pipe can be read once only: there, the stage shows what is bad.
             _read_through(order.source, steps)
         reader = ArchiveReader(held.enter_context(opened(order.source)))
         return _Restore(order, steps, _Targets(database, files), reader).run(newer)
@@ -121,6 +124,18 @@ def _read_through(source: Path, steps: Steps) -> None:
         for member in reader.members():
             steps.advance(member.size)
     reader.raise_problems()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let nobody end the block: half of a swap would be neither the old archive nor the new one."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +176,24 @@ class _Restore:
             self._done.written, self._done.secrets = self._files.finish(
                 self._order.database, self._order.audio_path
             )
-            self._swap(audio)
         except BaseException:
-            self._database.discard()
-            audio.discard()
-            self._files.discard()
+            self._discard(audio)
             raise
-        self._done.left = self._database.finish()
-        audio.finish()
+        with _undisturbed():
+            try:
+                self._swap(audio)
+            except BaseException:
+                self._discard(audio)
+                raise
+            self._done.left = self._database.finish()
+            audio.finish()
         return self._done
+
+    def _discard(self, audio: SoundTarget) -> None:
+        """Leave everything as it was."""
+        self._database.discard()
+        audio.discard()
+        self._files.discard()
 
     def _check_plan(self, plan: dict[str, Any]) -> None:
         """Refuse what this version or this server cannot take."""

@@ -20,6 +20,8 @@ _OLD: Final = "_before_restore"
 _LONGEST: Final = 63 - len(_OLD)
 _MAINTENANCE: Final = "postgres"
 _PATIENCE_MS: Final = 10_000
+# Until the connection ends.
+_ALONE: Final = "SELECT pg_try_advisory_lock(hashtextextended('monitoring_v2.restore ' || %s, 0))"
 _OTHERS: Final = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
 
 
@@ -68,6 +70,16 @@ class DatabaseTarget:
             return True
         with psycopg.connect(self._conninfo, connect_timeout=5) as connection:
             return not tables(connection)
+
+    def keep_others_out(self) -> None:
+        """Be the only restore into this database until the connection ends.
+
+        Raises:
+            RestoreError: Another one is running.
+        """
+        row = self._admin.execute(_ALONE, [self.name]).fetchone()
+        if row is None or not row[0]:
+            raise RestoreError(f"another restore into the database {self.name} is running")
 
     def prepare(self, roles: list[str], encoding: str) -> list[str]:
         """Create the stage, and the roles that rights are granted to.
