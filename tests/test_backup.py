@@ -329,7 +329,11 @@ def test_no_secret_leaves(seeded: Seeded, tmp_path: Path) -> None:
         "MONITORING_SIGNING_KEY_FILE": str(tmp_path / "signing.key"),
         "MONITORING_ERASURE_KEY": CANARY,
         "MONITORING_PG_BIN": str(programs),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
     }
+    made = tmp_path / "state" / "monitoring_v2" / "signing_key"
+    made.parent.mkdir(parents=True)
+    made.write_text(CANARY, encoding="utf-8")
     path = tmp_path / "b.tar"
     code, out, err = seeded.run("backup", "-o", str(path), **env)
 
@@ -340,7 +344,8 @@ def test_no_secret_leaves(seeded: Seeded, tmp_path: Path) -> None:
     assert CANARY.encode() not in path.read_bytes()
     assert "the password in MONITORING_DB; MONITORING_ERASURE_KEY; the file that" in out
     named = from_file(members(path)["config/settings.env"].decode()).secrets
-    assert 3 == len(named)
+    assert 4 == len(named)
+    assert f"the file {made}" in named
 
 
 def test_settings_survive_a_file_that_a_shell_reads(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from deploy.backup.programs import find_program, login
 from deploy.backup.progress import Steps
 from deploy.backup.snapshot import Choice, Snapshot, Table
 from deploy.backup.variables import as_file, without_secrets
-from exporter.config import Settings
+from exporter.config import Settings, state_directory
 
 FORMAT: Final = 1
 LEDGER_SINCE: Final = 6
@@ -34,6 +35,7 @@ CONFIG_NAME: Final = "monitoring.config.json"
 ENV_NAME: Final = "settings.env"
 ERASURES: Final = "erasures.json"
 _OUTPUT_MODE: Final = 0o600
+_KEY_FILE: Final = re.compile(r"key|secret", re.IGNORECASE)
 _KEPT: Final = "schema_migrations"
 
 
@@ -159,6 +161,9 @@ def _add_settings(order: Order, writer: ArchiveWriter) -> list[str]:
     if path.is_file():
         writer.add(CONFIG_FOLDER + CONFIG_NAME, path.read_bytes())
     variables = without_secrets(order.variables)
+    # Keys that nobody has named are made there.
+    keys = sorted(path for path in state_directory().glob("*") if _KEY_FILE.search(path.name))
+    variables.secrets.extend(f"the file {path}" for path in keys)
     writer.add(CONFIG_FOLDER + ENV_NAME, as_file(variables, []).encode())
     return variables.secrets
 
