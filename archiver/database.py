@@ -18,8 +18,9 @@ from psycopg.types.json import Jsonb
 from archiver import rows
 from archiver.batch import Batch, Entry, entry_samples
 from archiver.deletion.ledger import is_erased
-from archiver.migrations import WRITER, may_become
+from archiver.migrations import WRITER, may_become, require_schema
 from archiver.rows import GAPS, METRICS, SEGMENTS, SNAPSHOTS, TAPS, Row, Stage, TapKey, to_time
+from archiver.withdrawal import without_refused, write_consent, write_numbers
 from exporter.metrics import BUCKET_KEYS
 
 # What callers may have to handle, so that no other module needs the driver.
@@ -175,7 +176,8 @@ class Database:
             return applied
         erased = is_erased(connection, _trace_ids(batch.entries))
         applied.erased = [entry for entry in batch.entries if _is_of(entry, erased)]
-        entries = [entry for entry in batch.entries if not _is_of(entry, erased)]
+        kept = [entry for entry in batch.entries if not _is_of(entry, erased)]
+        entries = without_refused(connection, kept)
         self._apply_or_split(connection, entries, applied)
         if applied.refused:
             connection.execute(
@@ -218,6 +220,9 @@ class Database:
             )
             with self._watched(self._connection):
                 self._is_member = may_become(self._connection, WRITER)
+                with self._connection.transaction():
+                    self._take_role(self._connection)
+                    require_schema(self._connection)
         return self._connection
 
     def _take_role(self, connection: psycopg.Connection) -> None:
@@ -385,12 +390,15 @@ def _write_life(connection: psycopg.Connection, entries: Iterable[Entry]) -> Non
         if entry["kind"] == "trace_started":
             connection.execute(
                 "INSERT INTO traces (trace_id, started_at, src_extension, dst_extension, "
-                "sample_rate, call_id, attributes) VALUES (%s, %s, %s, %s, %s, %s, %s) "
+                "sample_rate, call_id, attributes, consent) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) "
                 # An end that came first has left a row without an extension.
                 "ON CONFLICT (trace_id) DO UPDATE SET started_at = excluded.started_at, "
                 "src_extension = excluded.src_extension, dst_extension = excluded.dst_extension, "
                 "sample_rate = excluded.sample_rate, call_id = excluded.call_id, "
-                "attributes = excluded.attributes || traces.attributes "
+                "attributes = excluded.attributes || traces.attributes, "
+                "consent = CASE WHEN traces.consent_at IS NULL THEN excluded.consent "
+                "ELSE traces.consent END "
                 "WHERE traces.src_extension = ''",
                 [
                     entry["trace_id"],
@@ -400,8 +408,10 @@ def _write_life(connection: psycopg.Connection, entries: Iterable[Entry]) -> Non
                     entry["sample_rate"],
                     entry["call_id"],
                     Jsonb(entry["attributes"]),
+                    entry.get("consent", "unknown"),  # a batch of an earlier version has none
                 ],
             )
+            write_numbers(connection, entry)
         elif entry["kind"] == "trace_ended":
             connection.execute(
                 # Batches of one call may come in any order.
@@ -418,6 +428,8 @@ def _write_life(connection: psycopg.Connection, entries: Iterable[Entry]) -> Non
                     Jsonb(entry.get("attributes", {})),
                 ],
             )
+        elif entry["kind"] == "consent_changed":
+            write_consent(connection, entry)
         elif entry["kind"] == "knob_changed":
             _write_knob_event(connection, entry)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from archiver.audio_reader import AudioGoneError, open_below
+from archiver.audio_reader import AudioGoneError, SegmentReader
 from archiver.files import FILE_MODE, FOLDER_MODE
 from deploy.backup.archive import ArchiveWriter, Member, read_file
 from deploy.backup.errors import DamagedBackupError, RestoreError
@@ -67,27 +67,28 @@ def take(
         OSError: The backup cannot be written.
     """
     taken = Taken()
-    for path, sha256 in segments:
-        with _opened(root, path, taken) as stream:
-            if stream is None:
-                continue
-            size = os.fstat(stream.fileno()).st_size
-            digest = writer.add_stream(FOLDER + path, size, read_file(stream, size))
-        taken.files += 1
-        taken.size += size
-        if digest != sha256:
-            taken.changed += 1
-            taken.name(f"{path} is not what its row says: a second half came, or it is damaged")
-        on_bytes(size)
+    with SegmentReader(root) as reader:
+        for path, sha256 in segments:
+            with _opened(reader, path, taken) as stream:
+                if stream is None:
+                    continue
+                size = os.fstat(stream.fileno()).st_size
+                digest = writer.add_stream(FOLDER + path, size, read_file(stream, size))
+            taken.files += 1
+            taken.size += size
+            if digest != sha256:
+                taken.changed += 1
+                taken.name(f"{path} is not as its row says: a second half came, or it is damaged")
+            on_bytes(size)
     return taken
 
 
 @contextmanager
-def _opened(root: Path, path: str, taken: Taken) -> Iterator[IO[bytes] | None]:
+def _opened(reader: SegmentReader, path: str, taken: Taken) -> Iterator[IO[bytes] | None]:
     """Open a file below the root; None, and a note, when that is not possible."""
     stream: IO[bytes] | None = None
     try:
-        stream = os.fdopen(open_below(root, path), "rb")
+        stream = os.fdopen(reader.open_file(path), "rb")
     except AudioGoneError as error:
         taken.unreadable += 1
         taken.name(str(error))
