@@ -17,7 +17,8 @@ from psycopg.types.json import Jsonb
 
 from archiver import rows
 from archiver.batch import Batch, Entry, entry_samples
-from archiver.migrations import WRITER, require_schema
+from archiver.deletion.ledger import is_erased
+from archiver.migrations import WRITER, may_become, require_schema
 from archiver.rows import GAPS, METRICS, SEGMENTS, SNAPSHOTS, TAPS, Row, Stage, TapKey, to_time
 from archiver.withdrawal import without_refused, write_consent, write_numbers
 from exporter.metrics import BUCKET_KEYS
@@ -86,10 +87,12 @@ class Applied:
     Attributes:
         was_known: The database had it already: nothing was done.
         refused: Entries (whole, or of one tap) that were set aside, with the reason.
+        erased: Entries of erased calls: not taken in.
     """
 
     was_known: bool = False
     refused: list[tuple[Entry, str]] = field(default_factory=list)
+    erased: list[Entry] = field(default_factory=list)
 
     @property
     def refused_samples(self) -> int:
@@ -171,7 +174,10 @@ class Database:
         if not known.rowcount:
             applied.was_known = True
             return applied
-        entries = without_refused(connection, batch.entries)
+        erased = is_erased(connection, _trace_ids(batch.entries))
+        applied.erased = [entry for entry in batch.entries if _is_of(entry, erased)]
+        kept = [entry for entry in batch.entries if not _is_of(entry, erased)]
+        entries = without_refused(connection, kept)
         self._apply_or_split(connection, entries, applied)
         if applied.refused:
             connection.execute(
@@ -213,10 +219,7 @@ class Database:
                 application_name="monitoring_v2",
             )
             with self._watched(self._connection):
-                row = self._connection.execute(
-                    "SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s", [WRITER]
-                ).fetchone()
-                self._is_member = bool(row and row[0])
+                self._is_member = may_become(self._connection, WRITER)
                 with self._connection.transaction():
                     self._take_role(self._connection)
                     require_schema(self._connection)
@@ -267,6 +270,16 @@ def _stamps(entries: Iterable[Entry]) -> Iterator[datetime]:
         if entry["kind"] == "bucket":
             with suppress(OverflowError):
                 yield to_time(entry["bucket_ns"])
+
+
+def _trace_ids(entries: Iterable[Entry]) -> set[str]:
+    found = (entry.get("trace_id") for entry in entries)
+    return {trace_id for trace_id in found if isinstance(trace_id, str)}
+
+
+def _is_of(entry: Entry, trace_ids: set[str]) -> bool:
+    trace_id = entry.get("trace_id")
+    return isinstance(trace_id, str) and trace_id in trace_ids
 
 
 def _lacks_partition(error: Exception) -> bool:

@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.fix_postgres",
     "tests.fix_proxy",
     "tests.fix_seeded",
+    "tests.fix_backup",
     "tests.fix_speech",
 ]
 
