@@ -49,7 +49,9 @@ class Archiver:
         )
         self._audio = AudioStore(settings.audio_path)
         database = Database(settings.db, lambda: self.tally.add("db_watchdog_kills_total"))
-        self._uploader = Uploader(self._spool, database, self._audio, self.tally, self._forget)
+        self._uploader = Uploader(
+            self._spool, database, self._audio, self.tally, on_erased=self._forget
+        )
         self._writer = SpoolWriter(
             self._boot,
             self._spool,

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from archiver import rows
 from archiver.batch import Batch, Entry, entry_samples
-from archiver.deletion.ledger import is_erased
+from archiver.deletion.ledger import part_erased
 from archiver.migrations import WRITER, may_become, require_schema
 from archiver.rows import GAPS, METRICS, SEGMENTS, SNAPSHOTS, TAPS, Row, Stage, TapKey, to_time
 from archiver.withdrawal import without_refused, write_consent, write_numbers
@@ -174,10 +174,8 @@ class Database:
         if not known.rowcount:
             applied.was_known = True
             return applied
-        erased = is_erased(connection, _trace_ids(batch.entries))
-        applied.erased = [entry for entry in batch.entries if _is_of(entry, erased)]
-        kept = [entry for entry in batch.entries if not _is_of(entry, erased)]
-        entries = without_refused(connection, kept)
+        taken, applied.erased = part_erased(connection, batch.entries)
+        entries = without_refused(connection, taken)
         self._apply_or_split(connection, entries, applied)
         if applied.refused:
             connection.execute(
@@ -270,16 +268,6 @@ def _stamps(entries: Iterable[Entry]) -> Iterator[datetime]:
         if entry["kind"] == "bucket":
             with suppress(OverflowError):
                 yield to_time(entry["bucket_ns"])
-
-
-def _trace_ids(entries: Iterable[Entry]) -> set[str]:
-    found = (entry.get("trace_id") for entry in entries)
-    return {trace_id for trace_id in found if isinstance(trace_id, str)}
-
-
-def _is_of(entry: Entry, trace_ids: set[str]) -> bool:
-    trace_id = entry.get("trace_id")
-    return isinstance(trace_id, str) and trace_id in trace_ids
 
 
 def _lacks_partition(error: Exception) -> bool:

@@ -195,6 +195,7 @@ class SpoolWriter:
         self._open_traces.pop(trace_id, None)
         if isinstance(record, TraceEnded):  # what comes later, the database refuses
             self.erased.discard(trace_id)
+            self._consents.forget(trace_id)
         self._drop(KINDS[type(record)], samples, Cause.ERASED)
 
     def _stored(self, record: Record) -> Entry:
