@@ -16,14 +16,14 @@ SECTIONS = (EXPORTER, PANELS, PAGES, "Machine")
 INTRODUCTION = """# Results
 
 Written by `make bench`, each section by a run of its own. Peer and ours take turns in one run;
-costs are medians over the rounds. A ratio says how many times the peer costs what ours costs, unless the row says otherwise.
-The naive port measures each frame with numpy and tells 30 gauges and 30 histograms of
-prometheus_client, labels looked up once: the same metrics of a frame. A trace is two stations with
-two taps each at 16 kHz; what is counted of the exporter is CPU time of its thread. Panels
-(`make bench ARGS=--panels`) are asked on a seeded archive of three days; their ratio is how often
-the worse of both times goes into the bar. Pages of the drill-down (`make bench ARGS=--drilldown`)
-are opened on such an archive, in a Chromium that runs already. Absolute times belong to the machine
-below.
+costs are medians over the rounds. A ratio says how many times the peer costs what ours costs,
+unless the row says otherwise. The naive port measures each frame with numpy and tells 30 gauges
+and 30 histograms of prometheus_client, labels looked up once: the same metrics of a frame. A trace
+is two stations with two taps each at 16 kHz; what is counted of the exporter is CPU time of its
+thread. Panels (`make bench ARGS=--panels`) are asked on a seeded archive of three days; their
+ratio is how often the worse of both times goes into the bar. Pages of the drill-down (`make bench
+ARGS=--drilldown`) are opened on such an archive, in a Chromium that runs already. Absolute times
+belong to the machine below.
 """
 
 
