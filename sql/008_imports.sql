@@ -1,0 +1,64 @@
+-- Calls of an earlier installation: what came is known, what was due is not.
+
+ALTER TABLE tap_buckets_5s ALTER COLUMN due_samples DROP NOT NULL;
+ALTER TABLE tap_buckets_5s ALTER COLUMN received_samples DROP NOT NULL;
+
+-- As before, but a sum of nothing known adds nothing.
+CREATE OR REPLACE FUNCTION add_to_call_totals() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp
+AS $$
+BEGIN
+    INSERT INTO call_totals AS t (
+        trace_id, stations, first_ts, last_ts, due_samples, received_samples, score_sum,
+        score_count, worst_score, worst_bucket_ts, worst_station_key, worst_tap
+    )
+    SELECT trace_id, array_agg(DISTINCT station_key), min(bucket_ts),
+           max(bucket_ts) + interval '5 seconds', coalesce(sum(due_samples), 0),
+           coalesce(sum(received_samples), 0), coalesce(sum(score), 0), count(score), min(score),
+           (array_agg(bucket_ts ORDER BY score, bucket_ts, station_key, tap))[1],
+           (array_agg(station_key ORDER BY score, bucket_ts, station_key, tap))[1],
+           (array_agg(tap ORDER BY score, bucket_ts, station_key, tap))[1]
+    FROM added GROUP BY trace_id ORDER BY trace_id
+    ON CONFLICT (trace_id) DO UPDATE SET
+        stations = CASE WHEN t.stations @> excluded.stations THEN t.stations ELSE
+            ARRAY(SELECT DISTINCT unnest(t.stations || excluded.stations) ORDER BY 1) END,
+        first_ts = least(t.first_ts, excluded.first_ts),
+        last_ts = greatest(t.last_ts, excluded.last_ts),
+        due_samples = t.due_samples + excluded.due_samples,
+        received_samples = t.received_samples + excluded.received_samples,
+        score_sum = t.score_sum + excluded.score_sum,
+        score_count = t.score_count + excluded.score_count,
+        (worst_score, worst_bucket_ts, worst_station_key, worst_tap) = (
+            SELECT w.score, w.bucket_ts, w.station_key, w.tap FROM (
+                VALUES (t.worst_score, t.worst_bucket_ts, t.worst_station_key, t.worst_tap),
+                       (excluded.worst_score, excluded.worst_bucket_ts,
+                        excluded.worst_station_key, excluded.worst_tap)
+            ) AS w (score, bucket_ts, station_key, tap)
+            ORDER BY score, bucket_ts, station_key, tap LIMIT 1
+        );
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION renew_call_totals() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp
+AS $$
+BEGIN
+    UPDATE call_totals t SET
+        due_samples = coalesce(s.due_samples, 0),
+        received_samples = coalesce(s.received_samples, 0),
+        score_sum = s.score_sum, score_count = s.score_count, worst_score = s.worst[1].score,
+        worst_bucket_ts = s.worst[1].bucket_ts, worst_station_key = s.worst[1].station_key,
+        worst_tap = s.worst[1].tap
+    FROM (
+        SELECT b.trace_id, sum(b.due_samples) AS due_samples,
+               sum(b.received_samples) AS received_samples,
+               coalesce(sum(b.score), 0) AS score_sum, count(b.score) AS score_count,
+               array_agg(b ORDER BY b.score, b.bucket_ts, b.station_key, b.tap) AS worst
+        FROM tap_buckets_5s b
+        WHERE b.trace_id IN (SELECT trace_id FROM changed) GROUP BY b.trace_id
+    ) s
+    WHERE t.trace_id = s.trace_id;
+    RETURN NULL;
+END
+$$;
