@@ -11,7 +11,7 @@ from typing import Self
 
 from archiver.audio import AudioStore
 from archiver.database import Database
-from archiver.retention import Retention
+from archiver.deletion.retention import Retention
 from archiver.spool import Spool
 from archiver.uploader import Uploader
 from archiver.writer import CAPACITY, Boot, SpoolWriter

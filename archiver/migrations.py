@@ -18,6 +18,7 @@ WRITER = "monitoring_writer"
 READER = "monitoring_reader"
 RETENTION = "monitoring_retention"
 DRILLDOWN = "monitoring_drilldown"
+ERASURE = "monitoring_erasure"
 
 _ROLES = (
     f"CREATE ROLE {OWNER} NOLOGIN",
@@ -25,6 +26,7 @@ _ROLES = (
     f"CREATE ROLE {READER} LOGIN",
     f"CREATE ROLE {RETENTION} LOGIN",
     f"CREATE ROLE {DRILLDOWN} LOGIN",
+    f"CREATE ROLE {ERASURE} LOGIN",
 )
 _VIEWS = (
     "archived_calls, v_tap_buckets, v_metrics, v_segments, v_gaps, v_knob_snapshots, "
@@ -51,6 +53,23 @@ GRANT USAGE ON SCHEMA public TO {DRILLDOWN};
 GRANT SELECT ON {_VIEWS}, {_READ} TO {DRILLDOWN};
 GRANT INSERT ON audio_access TO {DRILLDOWN};
 ALTER ROLE {DRILLDOWN} SET statement_timeout = '10s';
+"""  # noqa: S608 - constants of this module
+# Nobody but the owner sees the keys of the ledger, holds, or lets go. Erasure deletes rows of calls
+# and reads what it counts; of the access log it sees calls alone.
+_DELETION = "trace_holds, deletions, erasure_keys, erasures, erased_traces"
+_DELETION_GRANTS = f"""
+REVOKE ALL ON {_DELETION} FROM {WRITER}, {RETENTION};
+GRANT SELECT ON trace_holds, erasures TO {RETENTION};
+GRANT SELECT, INSERT, UPDATE, DELETE ON deletions TO {RETENTION};
+GRANT EXECUTE ON FUNCTION erased_among TO {WRITER}, {RETENTION};
+GRANT EXECUTE ON FUNCTION forget_accesses TO {RETENTION};
+GRANT USAGE ON SCHEMA public TO {ERASURE};
+GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA public TO {ERASURE};
+REVOKE ALL ON {_DELETION}, access_tokens, audio_access, listens, schema_migrations FROM {ERASURE};
+REVOKE DELETE ON applied_batches FROM {ERASURE};
+GRANT SELECT ON trace_holds, erasures TO {ERASURE};
+GRANT SELECT (trace_id) ON audio_access TO {ERASURE};
+GRANT EXECUTE ON FUNCTION erased_among, begin_erasure, finish_erasure, rename_accesses TO {ERASURE};
 """  # noqa: S608 - constants of this module
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('monitoring_v2.migrations'))"
 # Tables, views and their columns, each with its comment; partitions have those of their table.
@@ -190,7 +209,7 @@ def _comment(connection: psycopg.Connection, report: Report) -> None:
 
 
 def _grant(connection: psycopg.Connection, report: Report) -> None:
-    for statement in filter(None, map(str.strip, _GRANTS.split(";"))):
+    for statement in filter(None, map(str.strip, (_GRANTS + _DELETION_GRANTS).split(";"))):
         _try(connection, statement, report)
 
 

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from archiver import Archiver
+from archiver.deletion.retention import Retention
 from archiver.migrations import migrate
-from archiver.retention import Retention
 from exporter.selfmetrics import Tally
 from tests.fix_archive import bucket, settings
 from tests.fix_proxy import TcpProxy
