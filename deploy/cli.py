@@ -16,6 +16,7 @@ from archiver.drilldown import NoPortError
 from archiver.migrations import MigrationError
 from archiver.tokens import Role, TokenError
 from deploy import commands, commands_access
+from deploy.commands_import import add_import
 from deploy.demo import run_demo
 from deploy.export import run_bundle, run_export
 from deploy.pg_binaries import PostgresNotFoundError
@@ -74,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add(traces, "show", commands.traces_show, "one call").add_argument("trace_id", metavar="ID")
     _add_play_url(traces)
     _add_exports(top, traces)
+    add_import(top)
     _add_serve(top)
     _add_tokens(top)
     knobs = _add(_group(top, "knobs", "knobs"), "list", commands.knobs_list, "all knobs")

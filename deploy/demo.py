@@ -251,11 +251,12 @@ def _table(title: str, taps: list[TapSummary]) -> Table:
     for name in ("buckets", "samples heard", "missing", "WAV files", "aggregates"):
         table.add_column(name, justify="right")
     for tap in taps:
+        due, received = tap.due_samples or 0, tap.received_samples or 0
         table.add_row(
             tap.station_key,
             tap.tap,
             str(tap.buckets),
-            f"{100 * tap.received_samples / max(1, tap.due_samples):.0f} % of {tap.due_samples:,}",
+            f"{100 * received / max(1, due):.0f} % of {due:,}",
             f"{tap.gap_samples:,}",
             str(tap.segments),
             str(tap.metric_rows),

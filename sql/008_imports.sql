@@ -3,6 +3,18 @@
 ALTER TABLE tap_buckets_5s ALTER COLUMN due_samples DROP NOT NULL;
 ALTER TABLE tap_buckets_5s ALTER COLUMN received_samples DROP NOT NULL;
 
+-- As before, but what is not known of every bucket is not known of the call.
+CREATE OR REPLACE VIEW archived_calls AS
+    SELECT t.trace_id, t.started_at, t.ended_at, t.end_reason, t.src_extension, t.dst_extension,
+           t.call_id, t.attributes,
+           count(b.*) AS tap_buckets,
+           CASE WHEN count(b.due_samples) = count(b.*) THEN coalesce(sum(b.due_samples), 0) END
+               AS due_samples,
+           CASE WHEN count(b.received_samples) = count(b.*)
+               THEN coalesce(sum(b.received_samples), 0) END AS received_samples
+    FROM traces t LEFT JOIN tap_buckets_5s b USING (trace_id)
+    GROUP BY t.trace_id;
+
 -- As before, but a sum of nothing known adds nothing.
 CREATE OR REPLACE FUNCTION add_to_call_totals() RETURNS trigger
 LANGUAGE plpgsql SET search_path = public, pg_temp

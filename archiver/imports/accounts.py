@@ -66,7 +66,7 @@ NOTES = {
 """What was changed or assumed of something that is kept."""
 
 
-class ImportError_(MonitoringError):
+class SourceError(MonitoringError):
     """The export cannot be read, or not to its end; the message says where and what to do."""
 
 
@@ -129,7 +129,7 @@ class Ledger:
 
     def __init__(self, tell: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
         self.accounts = {kind: Account() for kind in KINDS}
-        self.names: dict[str, Counter[str]] = {"unknown_metric": Counter(), "unknown_knob": Counter()}
+        self.names = {name: Counter[str]() for name in ("unknown_metric", "unknown_knob")}
         self._tell = tell
 
     def keep(self, origin: Origin, notes: tuple[tuple[str, str], ...] = ()) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import math
 import re
@@ -14,18 +13,14 @@ from typing import IO
 
 from archiver.imports.accounts import UnkeptError
 from archiver.times import bucket_start, parse_time
-from exporter.model import BUCKET_MS, KEY_PATTERN
+from exporter.model import BUCKET_MS
 
-GLOBAL = "GLOBAL"
 Notes = list[tuple[str, str]]
 Cells = dict[str, str]
 
 _LONGEST_LINE = 1 << 20
 _FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-_DAY = timedelta(days=1)
 _TRUTH = {"true": 1.0, "t": 1.0, "false": 0.0, "f": 0.0}
-_PREFIX, _DIGITS = 48, 8
-_ODD = re.compile(r"[^A-Za-z0-9_.-]")
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
@@ -113,40 +108,6 @@ def number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def call_of(raw: str, at: datetime, notes: Notes) -> str:
-    """Return the id under which a call is kept."""
-    if not raw:
-        raise UnkeptError("no_trace")
-    if raw.upper() == GLOBAL:
-        day = at.astimezone(UTC)
-        notes.append(("global", ""))
-        return f"{GLOBAL}_{day:%Y-%m-%d}"
-    return _key(raw, notes)
-
-
-def station_of(raw: str, notes: Notes) -> str:
-    """Return the key under which a station is kept."""
-    if not raw:
-        raise UnkeptError("no_station")
-    return _key(raw, notes)
-
-
-def _key(raw: str, notes: Notes) -> str:
-    key = safe_key(raw)
-    if key != raw:
-        notes.append(("renamed", f"to one that ends in {key[-_DIGITS:]}"))
-    return key
-
-
-def safe_key(raw: str) -> str:
-    """Return ``raw`` where it is a key; else its letters and digits with a hash of all of it."""
-    if KEY_PATTERN.fullmatch(raw):
-        return raw
-    digest = hashlib.sha256(raw.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
-    readable = _ODD.sub("-", raw)[:_PREFIX].lstrip("_.-") or "x"
-    return f"{readable}_{digest}"
 
 
 def is_text(value: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import IO
@@ -12,28 +12,26 @@ from typing import IO
 import soundfile
 
 from archiver.imports.accounts import UnkeptError
-from archiver.imports.fields import Notes, call_of, station_of
-from archiver.imports.old_calls import time_of
+from archiver.imports.fields import Notes
+from archiver.imports.old_ids import call_of, station_of, time_of
 from archiver.imports.source import OldFile
 from archiver.times import bucket_start, parse_time, sample_index
 from exporter.config import check_rate
 from exporter.errors import MonitoringError
-from exporter.model import BUCKET_SECONDS
+from exporter.model import BUCKET_SECONDS, SAMPLE_BYTES
 
 _OVERHANG_S = 0.1
 _WIDTH = "int16"
 _DIGITS = re.compile(r"\d{10}|\d{13}")
-_STAMP = (
-    r"(?P<time>\d{13}|\d{10}|\d{4}-?\d\d-?\d\dT\d\d[-:]?\d\d[-:]?\d\d([-.]\d{3})?(?P<z>Z?))"
-)
+_STAMP = r"(?P<time>\d{13}|\d{10}|\d{4}-?\d\d-?\d\dT\d\d[-:]?\d\d[-:]?\d\d([-.]\d{3})?(?P<z>Z?))"
 _TAP = r"(?P<tap>PRE|POST)"
 LAYOUTS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         rf"(.*/)?(?P<trace>[^/]+)/(?P<station>[^/]+)/{_TAP}/([a-z]+[_-])?{_STAMP}\.wav",
         rf"(.*/)?(?P<trace>[^/]+)/(?P<station>[^/]+)/{_TAP}[_-]{_STAMP}\.wav",
-        rf"(.*/)?(?P<trace>[^/]+)/(?P<station>[^/]+)_{_TAP}_{_STAMP}\.wav",
         rf"(.*/)?(?P<trace>[^/]+)_(?P<station>St_[^/]+)_{_TAP}_{_STAMP}\.wav",
+        rf"(.*/)?(?P<trace>[^/]+)/(?P<station>[^/]+)_{_TAP}_{_STAMP}\.wav",
         # All of a call in one file: it begins when the call's id says.
         rf"(.*/)?(?P<trace>[^/]+)/(?P<station>[^/]+)/{_TAP}\.wav",
         rf"(.*/)?(?P<trace>[^/]+)/(?P<station>[^/]+)_{_TAP}\.wav",
@@ -121,7 +119,13 @@ class Sound:
             pcm: bytes = self._file.read(samples, dtype=_WIDTH).astype("<i2").tobytes()
         except soundfile.SoundFileError as error:
             raise UnkeptError("audio_unreadable", str(error)) from None
+        if len(pcm) != samples * SAMPLE_BYTES:
+            raise UnkeptError("audio_unreadable", f"it ends before sample {begin + samples}")
         return pcm
+
+    def close(self) -> None:
+        """Let go of the stream."""
+        self._file.close()
 
 
 @contextmanager
@@ -131,8 +135,7 @@ def opened(file: OldFile, zone: tzinfo) -> Iterator[tuple[Recording, Sound]]:
     Raises:
         UnkeptError: It cannot be kept.
     """
-    with file.seekable() as stream:
-        sound = Sound(stream)
+    with file.seekable() as stream, closing(Sound(stream)) as sound:
         yield _recording(file.name, sound, zone), sound
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
+from archiver.imports.old_ids import extension_of, time_of
 from archiver.times import BUCKET, SLACK
 from exporter.model import KEY_PATTERN
 
 IMPORTED = "imported"
 """Attribute of a call that was taken over from an earlier installation."""
 _MOST_ATTRIBUTES, _MOST_TEXT = 64, 256
-_ID = re.compile(
-    r"(?P<stem>[A-Za-z]+_(?P<day>\d{4}-\d\d-\d\d)T(?P<h>\d\d)[-:](?P<m>\d\d)[-:](?P<s>\d\d)"
-    r"[-.](?P<ms>\d{3})Z)_(?P<extension>[^_]+)"
-)
 
 
 @dataclass(slots=True)
@@ -47,8 +43,7 @@ class OldCall:
     @property
     def src_extension(self) -> str:
         """Who called, by the id; empty when it does not tell."""
-        found = _ID.fullmatch(self.raw)
-        return found["extension"] if found else ""
+        return extension_of(self.raw)
 
     def attributes(self, trace_id: str) -> dict[str, object]:
         """Return the attributes that a call of the archive gets."""
@@ -67,29 +62,22 @@ class OldCalls:
 
     def __init__(self) -> None:
         self.by_id: dict[str, OldCall] = {}
+        self._turned: dict[str, OldCall] = {}
 
     def add(self, trace_id: str, raw: str, first: datetime, until: datetime) -> OldCall:
         """Note that there is something of a call in a time."""
-        call = self.by_id.get(trace_id)
-        if call is None:
-            call = self.by_id[trace_id] = OldCall(raw, first, until)
-        call.first, call.until = min(call.first, first), max(call.until, until)
-        return call
+        return _widen(self.by_id, trace_id, OldCall(raw, first, until))
+
+    def add_event(self, trace_id: str, raw: str, at: datetime) -> None:
+        """Note that a knob of a call was turned; it bounds the call when nothing else does."""
+        _widen(self._turned, trace_id, OldCall(raw, at, at))
+
+    def finish(self) -> None:
+        """Add the calls of which there is nothing but knobs that were turned."""
+        self.by_id = self._turned | self.by_id
 
 
-def time_of(raw: str) -> datetime | None:
-    """Return the start that an id such as trace_2026-01-03T18-05-01-272Z_3333 tells."""
-    found = _ID.fullmatch(raw)
-    if found is None:
-        return None
-    text = "{day}T{h}:{m}:{s}.{ms}".format_map(found.groupdict())
-    try:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except ValueError:
-        return None
-
-
-def stem_of(trace_id: str) -> str | None:
-    """Return what the two directions of one call share: their ids without the extension."""
-    found = _ID.fullmatch(trace_id)
-    return found["stem"] if found else None
+def _widen(calls: dict[str, OldCall], trace_id: str, part: OldCall) -> OldCall:
+    call = calls.setdefault(trace_id, part)
+    call.first, call.until = min(call.first, part.first), max(call.until, part.until)
+    return call

@@ -9,17 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
 from archiver.imports.accounts import UnkeptError
-from archiver.imports.fields import (
-    GLOBAL,
-    Cells,
-    Notes,
-    bucket_of,
-    call_of,
-    is_text,
-    moment_of,
-    number,
-    station_of,
-)
+from archiver.imports.fields import Cells, Notes, bucket_of, is_text, moment_of, number
+from archiver.imports.old_ids import GLOBAL, call_of, station_of
+from archiver.rows import Row
 from exporter.errors import KnobError
 from exporter.knobs import KnobRegistry
 from exporter.model import KnobValue, Scope
@@ -43,6 +35,11 @@ class OldSnapshot:
     knobs: dict[str, KnobValue]
     notes: tuple[tuple[str, str], ...]
 
+    @property
+    def row(self) -> Row:
+        """Columns of ``archiver.rows.SNAPSHOTS``; what changed inside is unknown."""
+        return self.trace_id, self.station_key, self.bucket_ts, self.knobs, []
+
 
 @dataclass(frozen=True, slots=True)
 class OldEvent:
@@ -60,6 +57,13 @@ class OldEvent:
     reason: str
     scope: Scope
     notes: tuple[tuple[str, str], ...]
+
+    @property
+    def row(self) -> Row:
+        """Columns of ``archiver.imports.loader.EVENTS``."""
+        values = (self.old_value, self.new_value)
+        place = (self.event_id, self.trace_id, self.station_key, self.knob_key)
+        return *place, *values, self.changed_by, self.created_at, self.reason, str(self.scope)
 
 
 def parse_snapshot(cells: Cells, registry: KnobRegistry, zone: tzinfo) -> OldSnapshot:
@@ -96,9 +100,8 @@ def parse_event(cells: Cells, registry: KnobRegistry, zone: tzinfo) -> OldEvent:
     is_of_station = raw_station and raw_station.upper() != GLOBAL
     trace_id = call_of(raw_trace, at, notes) if is_of_call else None
     station = station_of(raw_station, notes) if is_of_station else None
-    old, new = (
-        _value(key, _scalar(cells[column]), registry, notes) for column in ("old_value", "new_value")
-    )
+    raw_values = (_scalar(cells[column]) for column in ("old_value", "new_value"))
+    old, new = (_value(key, raw, registry, notes) for raw in raw_values)
     by, reason = cells.get("source") or "unknown", cells.get("reason", "")
     content = [raw_trace, raw_station, key, old, new, by, reason, at.isoformat()]
     return OldEvent(

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
 from archiver.imports.accounts import UnkeptError
-from archiver.imports.fields import Cells, Notes, bucket_of, call_of, number, station_of
+from archiver.imports.fields import Cells, Notes, bucket_of, number
+from archiver.imports.old_ids import call_of, station_of
 from exporter.metrics import METRIC_KEY_PATTERN, MetricRegistry, Per
 from exporter.model import Tap
 
-NEEDED = ("trace_id", "station_key", "metric_key", "bucket_ts", "count")
+METRIC_NEEDED = ("trace_id", "station_key", "metric_key", "bucket_ts", "count")
 FACTS = {"station_group": "group", "layer": "layer", "direction": "direction"}
 """Columns that tell of a station, by the name under which its calls have them as attributes."""
 _ROUNDING = 1e-3
@@ -33,6 +34,11 @@ class OldMetric:
     row: tuple[str, str, str, datetime, str, int, float, float, float, float, float, datetime]
     facts: dict[str, str]
     notes: tuple[tuple[str, str], ...]
+
+    @property
+    def trace_id(self) -> str:
+        """The call's id here."""
+        return self.row[0]
 
 
 def parse_metric(cells: Cells, registry: MetricRegistry, zone: tzinfo) -> OldMetric:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
-from archiver.imports.accounts import ImportError_, UnkeptError
+from archiver.imports.accounts import SourceError, UnkeptError
 
 MOST_BYTES = 1 << 30
 """Largest recording; an hour of 16 kHz is a ninth of it."""
@@ -30,13 +30,13 @@ class OldFile:
     Attributes:
         name: Path inside the export, with ``/``.
         size: Bytes.
-        share: How much of the export lies before its end, 0 to 1.
+        share: Tells how much of the export has been read so far, 0 to 1.
         refused: Why it cannot be opened, a key of ``REASONS``; empty when it can.
     """
 
     name: str
     size: int
-    share: float
+    share: Callable[[], float]
     refused: str = ""
     _open: Callable[[], IO[bytes]] | None = None
     _is_seekable: bool = False
@@ -76,35 +76,55 @@ class OldFile:
                 while chunk := stream.read(_CHUNK):
                     copy.write(chunk)
                 copy.seek(0)
-                yield copy  # type: ignore[misc] # a file in all but its type
+                yield copy
 
 
 def old_files(path: Path) -> Iterator[OldFile]:
     """Yield all files of an export, in a folder by name, in a tarball in its own order.
 
     Raises:
-        ImportError_: There is no such folder or tarball, or it is damaged.
+        SourceError: There is no such folder or tarball, or it is damaged.
     """
     if path.is_dir():
         return _of_folder(path)
     if path.is_file():
         return _of_tarball(path)
-    raise ImportError_(f"{path}: there is no such folder or tarball")
+    raise SourceError(f"{path}: there is no such folder or tarball")
 
 
 def _of_folder(root: Path) -> Iterator[OldFile]:
     found = sorted(_walk(root, ""))
     total, before = sum(size for _, size, _ in found) or 1, 0
     for name, size, refused in found:
+        content = _Content(root / name, before, total)
+        yield OldFile(name, size, content.share, refused, content.open, _is_seekable=True)
         before += size
-        yield OldFile(name, size, before / total, refused, _opener(root / name), _is_seekable=True)
+
+
+class _Content:
+    """A file in a folder, and how much of the folder is read when it is."""
+
+    def __init__(self, path: Path, before: int, total: int) -> None:
+        self._path = path
+        self._before, self._total = before, total
+        self._stream: IO[bytes] | None = None
+
+    def open(self) -> IO[bytes]:
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._stream = os.fdopen(descriptor, "rb")
+        return self._stream
+
+    def share(self) -> float:
+        stream = self._stream
+        read = stream.tell() if stream and not stream.closed else 0
+        return min((self._before + read) / self._total, 1.0)
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int, str]]:
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
-        raise ImportError_(f"{folder}: cannot be read: {error.strerror}") from None
+        raise SourceError(f"{folder}: cannot be read: {error.strerror}") from None
     for entry in entries:
         name = prefix + entry.name
         if entry.is_dir(follow_symlinks=False):
@@ -115,13 +135,6 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int, str]]:
             yield name, 0, "link"
 
 
-def _opener(path: Path) -> Callable[[], IO[bytes]]:
-    def opened() -> IO[bytes]:
-        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
-
-    return opened
-
-
 def _of_tarball(path: Path) -> Iterator[OldFile]:
     name = "its beginning"
     total = path.stat().st_size or 1
@@ -130,14 +143,14 @@ def _of_tarball(path: Path) -> Iterator[OldFile]:
             for member in tar:
                 name = repr(member.name)
                 if not member.isdir():
-                    yield _member(tar, member, min(raw.tell() / total, 1.0))
+                    yield _member(tar, member, lambda: min(raw.tell() / total, 1.0))
             _check_end(tar)
     except _DAMAGE as error:
         raise _damaged(name, error) from None
 
 
-def _damaged(name: str, error: Exception) -> ImportError_:
-    return ImportError_(
+def _damaged(name: str, error: Exception) -> SourceError:
+    return SourceError(
         f"this is no tarball, or it is damaged after {name}: {error}; what came before may be in "
         "the archive; import a whole one, nothing is doubled"
     )
@@ -164,7 +177,7 @@ class _Guarded(io.RawIOBase):
         return len(data)
 
 
-def _member(tar: tarfile.TarFile, member: tarfile.TarInfo, share: float) -> OldFile:
+def _member(tar: tarfile.TarFile, member: tarfile.TarInfo, share: Callable[[], float]) -> OldFile:
     parts = PurePosixPath(member.name).parts
     is_unsafe = not parts or member.name.startswith("/") or ".." in parts or "\0" in member.name
     refused = "unsafe_name" if is_unsafe else "" if member.isreg() else "link"
