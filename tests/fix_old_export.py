@@ -66,7 +66,9 @@ def stamp(number: float = 0) -> str:
     return f"{START + timedelta(seconds=5 * number):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
-def metric(number: int = 0, key: str = "pcm.rms_dbfs", mean: float = -20.0, **other: object) -> Row:
+def metric(
+    number: float = 0, key: str = "pcm.rms_dbfs", mean: float = -20.0, **other: object
+) -> Row:
     """Return a row of 250 frames, with other cells as they are told."""
     row: Row = {"trace_id": ONE, "station_key": STATION, "station_group": "STTTTS_PCM_INGRESS"}
     row |= {"layer": "PCM", "direction": "RX", "tap": "PRE", "metric_key": key}
@@ -87,9 +89,9 @@ def _good_metrics() -> list[Row]:
 
 
 def _odd_metrics() -> list[Row]:
-    nothing = dict.fromkeys(("min", "max", "sum", "avg", "last"), "")
+    nothing: Row = dict.fromkeys(("min", "max", "sum", "avg", "last"), "")
     return [
-        metric(0, "pcm.silence_detected", **nothing),
+        metric(0, "pcm.silence_detected") | nothing,
         metric(0, "pcm.muted_signal", 0.0, min="false", max="false", last="false"),
         metric(0, "pcm.energy", 0.5, avg=""),
         metric(0, "pcm.dc_offset", 0.5, sum=""),
@@ -102,7 +104,7 @@ def _odd_metrics() -> list[Row]:
         metric(0, "fft.spectral_flux", 0.5, avg=0.75),
         metric(1, "fft.spectral_flux", 0.5, last=0.75),
         metric(0, "fft.spectral_centroid", 900.0, bucket_ms=1000),
-        metric(0.2544, "fft.spectral_rolloff", 900.0),  # type: ignore[arg-type] # between two
+        metric(0.2544, "fft.spectral_rolloff", 900.0),
         metric(0, bucket_ts="2026-01-03 18:05:15", station_key="St_3_4444"),
         metric(1, bucket_ts="1767463505000", station_key="St_3_4444"),
         metric(0),

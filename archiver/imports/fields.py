@@ -36,31 +36,36 @@ def read_rows(
     Raises:
         UnkeptError: A column is missing.
     """
-    text = io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="")
-    # In pieces, so that a file without line ends is not one line in memory.
-    lines = csv.reader(iter(lambda: text.readline(_LONGEST_LINE), ""))
+    with io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="") as text:
+        # In pieces, so that a file without line ends is not one line in memory.
+        lines = csv.reader(iter(lambda: text.readline(_LONGEST_LINE), ""))
+        header = _header(lines, needed)
+        while True:
+            try:
+                cells = next(lines)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield lines.line_num, UnkeptError("bad_cells", str(error))
+                continue
+            if cells:
+                yield lines.line_num, _checked(header, cells)
+
+
+def _header(lines: Iterator[list[str]], needed: tuple[str, ...]) -> list[str]:
     try:
         header = [name.strip().lower() for name in next(lines, [])]
     except csv.Error as error:
         raise UnkeptError("damaged", f"header: {error}") from None
     if missing := [name for name in needed if name not in header]:
         raise UnkeptError("damaged", f"there is no column {', '.join(missing)}")
-    while True:
-        try:
-            cells = next(lines)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield lines.line_num, UnkeptError("bad_cells", str(error))
-            continue
-        if cells:
-            yield lines.line_num, _checked(header, cells)
+    return header
 
 
 def _checked(header: list[str], cells: list[str]) -> Cells | UnkeptError:
     if len(cells) != len(header):
         return UnkeptError("bad_cells", f"{len(cells)} cells instead of {len(header)}")
-    if any("\0" in cell for cell in cells):
+    if "\0" in "".join(cells):
         return UnkeptError("bad_text", "NUL")
     return dict(zip(header, map(str.strip, cells), strict=True))
 

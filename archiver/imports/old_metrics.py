@@ -16,6 +16,7 @@ METRIC_NEEDED = ("trace_id", "station_key", "metric_key", "bucket_ts", "count")
 FACTS = {"station_group": "group", "layer": "layer", "direction": "direction"}
 """Columns that tell of a station, by the name under which its calls have them as attributes."""
 _ROUNDING = 1e-3
+_TAPS = frozenset(Tap)
 _NUMBERS = ("min", "max", "sum", "avg", "last")
 
 
@@ -68,7 +69,7 @@ def parse_metric(cells: Cells, registry: MetricRegistry, zone: tzinfo) -> OldMet
 
 
 def _tap(text: str, key: str, registry: MetricRegistry, notes: Notes) -> str:
-    if text.upper() in list(Tap):
+    if text.upper() in _TAPS:
         return text.upper()
     # What a host reports is of POST unless it says so; what is measured could be of either.
     if text or (key in registry and registry[key].per is not Per.OBSERVE):

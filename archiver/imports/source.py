@@ -150,8 +150,9 @@ def _of_tarball(path: Path) -> Iterator[OldFile]:
 
 
 def _damaged(name: str, error: Exception) -> SourceError:
+    why = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
     return SourceError(
-        f"this is no tarball, or it is damaged after {name}: {error}; what came before may be in "
+        f"this is no tarball, or it is damaged after {name}: {why}; what came before may be in "
         "the archive; import a whole one, nothing is doubled"
     )
 
@@ -196,3 +197,5 @@ def _check_end(tar: tarfile.TarFile) -> None:
         block = stream.read(_BLOCK)
         if len(block) < _BLOCK or block.strip(b"\0"):
             raise tarfile.ReadError("there is no end mark")
+        while stream.read(_CHUNK):  # to where the sum of all is compared
+            pass
