@@ -21,6 +21,7 @@ from archiver.audio_reader import AudioUnreadableError
 from archiver.files import write_whole
 from archiver.imports import accounts
 from archiver.imports.accounts import NOTES, REASONS, Ledger, Origin, ReportFile, SourceError
+from archiver.imports.fields import Reading
 from archiver.imports.importer import CONFIG_NAME, Importer, Order
 from archiver.outputs import whole_file
 from deploy.old_config import Proposal, translate
@@ -85,7 +86,7 @@ def _import(
             progress.update(task, description=what, completed=share)
 
         zone, now = times
-        order = Order(arguments.path, zone, arguments.dry_run, now, show)
+        order = Order(arguments.path, Reading(zone), arguments.dry_run, now, show)
         importer = Importer(order, settings, ledger)
         calls = importer.run()
     proposal = translate(importer.config[1], settings.registry) if importer.config else None

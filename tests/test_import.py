@@ -19,7 +19,10 @@ import soundfile
 from archiver.deletion.ledger import begin
 from archiver.drilldown import create_app
 from archiver.imports.accounts import KINDS, NOTES, REASONS
+from archiver.imports.fields import Reading
 from archiver.imports.loader import Loader
+from archiver.imports.old_calls import OldCall
+from archiver.imports.old_ids import call_of
 from archiver.migrations import migrate
 from archiver.times import iso
 from exporter.config import load_settings
@@ -428,6 +431,19 @@ def test_the_writers_rights_are_enough(archive: Seeded, old: Path) -> None:
     report = run(Seeded(writer, archive.folder, 0), old)
 
     assert documented("kind") == sums(report)
+
+
+def test_a_phone_number_is_masked_in_the_id_alone() -> None:
+    """What stands for an extension is in the id; the plain one is for its own column."""
+    raw = f"{STEM}_+491701234567"
+    reading = Reading(UTC, lambda _: "0badcafe")
+
+    kept = call_of(raw, START, reading, [])
+
+    assert f"{STEM}_0badcafe" == kept
+    call = OldCall(raw, START, START)
+    assert "+491701234567" == call.src_extension
+    assert "1701234567" not in str(call.attributes(kept))
 
 
 HOSTILE = (

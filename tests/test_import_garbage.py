@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from archiver.imports.accounts import REASONS, UnkeptError
-from archiver.imports.fields import read_rows
+from archiver.imports.fields import Reading, read_rows
 from archiver.imports.old_knobs import parse_event, parse_snapshot
 from archiver.imports.old_metrics import METRIC_NEEDED, parse_metric
 from archiver.migrations import migrate
@@ -40,14 +40,22 @@ FILES = {
     "knob_snapshots": (SNAPSHOT_COLUMNS, snapshot(0, {"pcm.input_gain_db": 1.0})),
     "knob_events": (EVENT_COLUMNS, event(0)),
 }
+LONG = {
+    "<digits>": "9" * 400,
+    "<deep>": '{"a":' * 2_000 + "1" + "}" * 2_000,
+    "<open>": '{"a": ' * 500,
+    "<key>": "\N{SNOWMAN}" * 70,
+    "<huge>": "x" * 140_000,
+}
+"""Cells that no failing example should have to show."""
 CELLS = st.one_of(
     st.sampled_from(
         [
             *("", "0", "1", "-1", "5000", "1e400", "NaN", "-inf", "true", "FALSE", "1_0", "null"),
             *("GLOBAL", "global", ONE, STATION, "PRE", "pre", "pcm.rms_dbfs", "pcm.input_gain_db"),
-            *(stamp(), stamp(0.3), "1767463500000", "9" * 400, "2026-02-30T00:00:00", "{}", "[]"),
+            *(stamp(), stamp(0.3), "1767463500000", "2026-02-30T00:00:00", "{}", "[]"),
             *('{"a": {"b": null}}', '{"pcm.input_gain_db": 1e999}', '{"\\u0000": 1}', "\0"),
-            *('{"a": ' * 500, '{"a":' * 400 + "1" + "}" * 400, "x" * 140_000, "\N{SNOWMAN}" * 70),
+            *LONG,
         ]
     ),
     st.text(max_size=30),
@@ -66,16 +74,21 @@ def rows(draw: st.DrawFn, kind: str) -> list[dict[str, object]]:
     return found
 
 
+def written(row: dict[str, object]) -> dict[str, object]:
+    """Return a row with its long cells in full."""
+    return {name: LONG.get(str(cell), cell) for name, cell in row.items()}
+
+
 @given(st.sampled_from(sorted(FILES)).flatmap(lambda kind: st.tuples(st.just(kind), rows(kind))))
 @settings(max_examples=200, deadline=None)
 def test_a_row_is_kept_or_has_a_reason(case: tuple[str, list[dict[str, object]]]) -> None:
     """Any cells become a row with valid keys and finite numbers, or one of the known reasons."""
     kind, content = case
     for row in content:
-        cells = dict.fromkeys(FILES[kind][0], "") | {k: str(v) for k, v in row.items()}
+        cells = dict.fromkeys(FILES[kind][0], "") | {k: str(v) for k, v in written(row).items()}
         try:
             if kind == "metrics":
-                found = parse_metric(cells, shipped_metrics(), UTC)
+                found = parse_metric(cells, shipped_metrics(), Reading(UTC))
                 low, high, total, average, last = found.row[6:11]
                 assert low <= last <= high
                 assert average == total / found.row[5]
@@ -83,11 +96,11 @@ def test_a_row_is_kept_or_has_a_reason(case: tuple[str, list[dict[str, object]]]
                 assert key not in METRICS or METRICS[key].low <= low <= high <= METRICS[key].high
                 assert KEY_PATTERN.fullmatch(found.trace_id)
             elif kind == "knob_snapshots":
-                taken = parse_snapshot(cells, shipped_registry(), UTC)
+                taken = parse_snapshot(cells, shipped_registry(), Reading(UTC))
                 json.dumps(taken.knobs, allow_nan=False).encode()
                 assert KEY_PATTERN.fullmatch(taken.trace_id)
             else:
-                turned = parse_event(cells, shipped_registry(), UTC)
+                turned = parse_event(cells, shipped_registry(), Reading(UTC))
                 json.dumps([turned.old_value, turned.new_value], allow_nan=False).encode()
         except UnkeptError as error:
             assert error.reason in REASONS  # noqa: PT017 - which of them, the input decides
@@ -114,7 +127,7 @@ def archive(database: str, tmp_path: Path) -> Seeded:
 
 @given(st.fixed_dictionaries({kind: rows(kind) for kind in FILES}))
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_sums_are_exact_whatever_is_offered(
     archive: Seeded, content: dict[str, list[dict[str, object]]]
@@ -124,7 +137,7 @@ def test_sums_are_exact_whatever_is_offered(
         offered = {}
         for kind, found in content.items():
             path = Path(folder) / f"{kind}.csv"
-            write_csv(path, FILES[kind][0], found)
+            write_csv(path, FILES[kind][0], [written(row) for row in found])
             offered[kind] = len(found)
         reports = []
         for _ in range(2):

@@ -6,7 +6,8 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import IO
@@ -22,6 +23,19 @@ _LONGEST_LINE = 1 << 20
 _FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _TRUTH = {"true": 1.0, "t": 1.0, "false": 0.0, "f": 0.0}
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How cells and names are read.
+
+    Attributes:
+        zone: Zone of times that name none.
+        mask: Returns what stands for an extension in the id of a call.
+    """
+
+    zone: tzinfo
+    mask: Callable[[str], str] = str
 
 
 def read_rows(

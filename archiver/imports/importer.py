@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from archiver.imports import accounts
 from archiver.imports.accounts import Ledger, Origin, UnkeptError
-from archiver.imports.fields import Cells, read_rows
+from archiver.imports.fields import Cells, Reading, read_rows
 from archiver.imports.loader import EVENTS, METRICS, SNAPSHOTS, Loader, Verdict
 from archiver.imports.old_audio import opened
 from archiver.imports.old_calls import OldCalls
@@ -68,14 +68,14 @@ class Order:
 
     Attributes:
         path: Folder or tarball.
-        zone: Zone of times that name none.
+        reading: How its times and names are read.
         is_dry: Report alone.
         now: The present, by which retention judges.
         progress: Called with what is being done and its share, 0 to 1.
     """
 
     path: Path
-    zone: tzinfo
+    reading: Reading
     is_dry: bool
     now: datetime
     progress: Callable[[str, float], None] = lambda _what, _share: None
@@ -151,7 +151,7 @@ class Importer:
 
     def _learn_sound(self, file: OldFile) -> None:
         try:
-            with opened(file, self._order.zone) as (it, _):
+            with opened(file, self._order.reading) as (it, _):
                 call = self._calls.add(it.trace_id, it.raw_trace, it.start, it.end)
                 call.rate = max(call.rate or 0, it.rate)
         except UnkeptError:
@@ -212,7 +212,7 @@ class Importer:
     def _bring_sound(self, shelf: Shelf, file: OldFile) -> None:
         origin = Origin(accounts.AUDIO, _shown(file))
         try:
-            with opened(file, self._order.zone) as (recording, sound):
+            with opened(file, self._order.reading) as (recording, sound):
                 if recording.trace_id in self._refused:
                     raise UnkeptError("recorded_here")
                 verdict = shelf.put(recording, sound)
@@ -249,13 +249,13 @@ class Importer:
     def _parsed(self, table: Table, cells: Cells | UnkeptError) -> OldRow | UnkeptError:
         if isinstance(cells, UnkeptError):
             return cells
-        zone = self._order.zone
+        reading = self._order.reading
         try:
             if table.stage is METRICS:
-                return parse_metric(cells, self._settings.metrics, zone)
+                return parse_metric(cells, self._settings.metrics, reading)
             if table.stage is SNAPSHOTS:
-                return parse_snapshot(cells, self._settings.registry, zone)
-            return parse_event(cells, self._settings.registry, zone)
+                return parse_snapshot(cells, self._settings.registry, reading)
+            return parse_event(cells, self._settings.registry, reading)
         except UnkeptError as error:
             return error
 

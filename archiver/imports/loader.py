@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -40,6 +40,7 @@ EVENTS = Stage(
 _CHUNK = 1_000
 _PATIENCE = 50
 _LOCK = "SELECT pg_try_advisory_lock(hashtext('monitoring_v2.import'))"
+_UNLOCK = "SELECT pg_advisory_unlock(hashtext('monitoring_v2.import'))"
 _SAVE_CALLS = f"""
 INSERT INTO traces AS t (trace_id, started_at, ended_at, src_extension, sample_rate, attributes)
 SELECT trace_id, started_at, ended_at, src_extension, sample_rate, attributes
@@ -137,7 +138,10 @@ class Loader:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the connection."""
+        """Let the next import in, and close the connection."""
+        with suppress(psycopg.Error):  # a connection that is lost holds no lock
+            # The server notices a closed connection later than its client goes on.
+            self._connection.execute(_UNLOCK)
         self._connection.close()
 
     @contextmanager

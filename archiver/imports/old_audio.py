@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from typing import IO
 
 import soundfile
 
 from archiver.imports.accounts import UnkeptError
-from archiver.imports.fields import Notes
+from archiver.imports.fields import Notes, Reading
 from archiver.imports.old_ids import call_of, station_of, time_of
 from archiver.imports.source import OldFile
 from archiver.times import bucket_start, parse_time, sample_index
@@ -129,22 +129,22 @@ class Sound:
 
 
 @contextmanager
-def opened(file: OldFile, zone: tzinfo) -> Iterator[tuple[Recording, Sound]]:
+def opened(file: OldFile, reading: Reading) -> Iterator[tuple[Recording, Sound]]:
     """Yield a recording and its samples.
 
     Raises:
         UnkeptError: It cannot be kept.
     """
     with file.seekable() as stream, closing(Sound(stream)) as sound:
-        yield _recording(file.name, sound, zone), sound
+        yield _recording(file.name, sound, reading), sound
 
 
-def _recording(name: str, sound: Sound, zone: tzinfo) -> Recording:
+def _recording(name: str, sound: Sound, reading: Reading) -> Recording:
     notes: Notes = []
     found = next(filter(None, (layout.fullmatch(name) for layout in LAYOUTS)), None)
     if found is None:
         raise UnkeptError("no_place")
-    start = _start(found, zone, notes)
+    start = _start(found, reading, notes)
     rate, channels, samples, subtype = sound.form
     if channels != 1:
         raise UnkeptError("bad_channels", f"{channels} channels")
@@ -156,7 +156,7 @@ def _recording(name: str, sound: Sound, zone: tzinfo) -> Recording:
         raise UnkeptError("empty")
     if subtype != "PCM_16":
         notes.append(("converted", subtype))
-    trace_id = call_of(found["trace"], start, notes)
+    trace_id = call_of(found["trace"], start, reading, notes)
     station = station_of(found["station"], notes)
     size, longest = BUCKET_SECONDS * rate, int((BUCKET_SECONDS + _OVERHANG_S) * rate)
     if start == bucket_start(start) and size < samples <= longest:
@@ -168,7 +168,7 @@ def _recording(name: str, sound: Sound, zone: tzinfo) -> Recording:
     )
 
 
-def _start(found: re.Match[str], zone: tzinfo, notes: Notes) -> datetime:
+def _start(found: re.Match[str], reading: Reading, notes: Notes) -> datetime:
     text = found.groupdict().get("time")
     if text is None:
         named = time_of(found["trace"])
@@ -183,4 +183,4 @@ def _start(found: re.Match[str], zone: tzinfo, notes: Notes) -> datetime:
         naive = datetime.strptime(digits.ljust(17, "0") + "000", "%Y%m%d%H%M%S%f")  # noqa: DTZ007 - follows
     except ValueError:
         raise UnkeptError("bad_time", text) from None
-    return naive.replace(tzinfo=UTC if found["z"] else zone).astimezone(UTC)
+    return naive.replace(tzinfo=UTC if found["z"] else reading.zone).astimezone(UTC)

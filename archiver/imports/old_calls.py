@@ -48,7 +48,8 @@ class OldCall:
     def attributes(self, trace_id: str) -> dict[str, object]:
         """Return the attributes that a call of the archive gets."""
         found: dict[str, object] = {IMPORTED: True}
-        if trace_id != self.raw and self.raw.isprintable():
+        # An id of the common form tells no more than the columns, but may hold a phone number.
+        if trace_id != self.raw and not self.src_extension and self.raw.isprintable():
             found["imported.trace_id"] = self.raw[:_MOST_TEXT]
         for key in sorted(self.facts)[: _MOST_ATTRIBUTES - len(found)]:
             text = ",".join(sorted(self.facts[key]))[:_MOST_TEXT]

@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 
 from archiver.imports.accounts import UnkeptError
-from archiver.imports.fields import Notes
+from archiver.imports.fields import Notes, Reading
 from exporter.model import KEY_PATTERN
 
 GLOBAL = "GLOBAL"
@@ -16,12 +16,12 @@ _PREFIX, _DIGITS = 48, 8
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
 _ID = re.compile(
     r"trace_(?P<day>\d{4}-\d\d-\d\d)T(?P<h>\d\d)[-:](?P<m>\d\d)[-:](?P<s>\d\d)"
-    r"[-.](?P<ms>\d{3})Z_(?P<extension>[A-Za-z0-9.-]{1,32})"
+    r"[-.](?P<ms>\d{3})Z_(?P<extension>[A-Za-z0-9.+-]{1,32})"
 )
 _OURS = "trace_{day}T{h}-{m}-{s}-{ms}Z_{extension}"
 
 
-def call_of(raw: str, at: datetime, notes: Notes) -> str:
+def call_of(raw: str, at: datetime, reading: Reading, notes: Notes) -> str:
     """Return the id under which a call is kept; ``at`` tells the day of what belongs to none."""
     if not raw:
         raise UnkeptError("no_trace")
@@ -29,7 +29,10 @@ def call_of(raw: str, at: datetime, notes: Notes) -> str:
         notes.append(("global", ""))
         return f"{GLOBAL}_{at.astimezone(UTC):%Y-%m-%d}"
     found = _ID.fullmatch(raw)
-    return _noted(raw, _OURS.format_map(found.groupdict()) if found else safe_key(raw), notes)
+    if found is None:
+        return _noted(raw, safe_key(raw), notes)
+    parts = found.groupdict() | {"extension": reading.mask(found["extension"])}
+    return _noted(raw, safe_key(_OURS.format_map(parts)), notes)
 
 
 def station_of(raw: str, notes: Notes) -> str:

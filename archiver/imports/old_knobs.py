@@ -6,10 +6,10 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime
 
 from archiver.imports.accounts import UnkeptError
-from archiver.imports.fields import Cells, Notes, bucket_of, is_text, moment_of, number
+from archiver.imports.fields import Cells, Notes, Reading, bucket_of, is_text, moment_of, number
 from archiver.imports.old_ids import GLOBAL, call_of, station_of
 from archiver.rows import Row
 from exporter.errors import KnobError
@@ -66,15 +66,15 @@ class OldEvent:
         return *place, *values, self.changed_by, self.created_at, self.reason, str(self.scope)
 
 
-def parse_snapshot(cells: Cells, registry: KnobRegistry, zone: tzinfo) -> OldSnapshot:
+def parse_snapshot(cells: Cells, registry: KnobRegistry, reading: Reading) -> OldSnapshot:
     """Return the snapshot that is kept.
 
     Raises:
         UnkeptError: It cannot be kept.
     """
     notes: Notes = []
-    bucket_ts, _ = bucket_of(cells, zone, notes)
-    trace_id = call_of(cells["trace_id"], bucket_ts, notes)
+    bucket_ts, _ = bucket_of(cells, reading.zone, notes)
+    trace_id = call_of(cells["trace_id"], bucket_ts, reading, notes)
     station = station_of(cells["station_key"], notes)
     knobs = {
         key: value
@@ -84,26 +84,26 @@ def parse_snapshot(cells: Cells, registry: KnobRegistry, zone: tzinfo) -> OldSna
     return OldSnapshot(cells["trace_id"], trace_id, station, bucket_ts, knobs, tuple(notes))
 
 
-def parse_event(cells: Cells, registry: KnobRegistry, zone: tzinfo) -> OldEvent:
+def parse_event(cells: Cells, registry: KnobRegistry, reading: Reading) -> OldEvent:
     """Return the event that is kept.
 
     Raises:
         UnkeptError: It cannot be kept.
     """
     notes: Notes = []
-    at = moment_of(cells, "occurred_at", zone)
+    at = moment_of(cells, "occurred_at", reading.zone)
     key = cells["knob_key"]
     if not key:
         raise UnkeptError("no_knob")
     raw_trace, raw_station = cells["trace_id"], cells["station_key"]
     is_of_call = raw_trace and raw_trace.upper() != GLOBAL
     is_of_station = raw_station and raw_station.upper() != GLOBAL
-    trace_id = call_of(raw_trace, at, notes) if is_of_call else None
+    trace_id = call_of(raw_trace, at, reading, notes) if is_of_call else None
     station = station_of(raw_station, notes) if is_of_station else None
     raw_values = (_scalar(cells[column]) for column in ("old_value", "new_value"))
     old, new = (_value(key, raw, registry, notes) for raw in raw_values)
     by, reason = cells.get("source") or "unknown", cells.get("reason", "")
-    content = [raw_trace, raw_station, key, old, new, by, reason, at.isoformat()]
+    content = [trace_id, station, key, old, new, by, reason, at.isoformat()]
     return OldEvent(
         raw_trace,
         uuid.uuid5(_EVENTS, json.dumps(content)),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime
 
 from archiver.imports.accounts import UnkeptError
-from archiver.imports.fields import Cells, Notes, bucket_of, number
+from archiver.imports.fields import Cells, Notes, Reading, bucket_of, number
 from archiver.imports.old_ids import call_of, station_of
 from exporter.metrics import METRIC_KEY_PATTERN, MetricRegistry, Per
 from exporter.model import Tap
@@ -42,15 +42,15 @@ class OldMetric:
         return self.row[0]
 
 
-def parse_metric(cells: Cells, registry: MetricRegistry, zone: tzinfo) -> OldMetric:
+def parse_metric(cells: Cells, registry: MetricRegistry, reading: Reading) -> OldMetric:
     """Return the row that is kept.
 
     Raises:
         UnkeptError: It cannot be kept.
     """
     notes: Notes = []
-    bucket_ts, until = bucket_of(cells, zone, notes)
-    trace_id = call_of(cells["trace_id"], bucket_ts, notes)
+    bucket_ts, until = bucket_of(cells, reading.zone, notes)
+    trace_id = call_of(cells["trace_id"], bucket_ts, reading, notes)
     station = station_of(cells["station_key"], notes)
     key = cells["metric_key"]
     if not METRIC_KEY_PATTERN.fullmatch(key):
