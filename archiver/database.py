@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 
 from archiver import rows
 from archiver.batch import Batch, Entry, entry_samples
+from archiver.deletion.ledger import is_erased
 from archiver.migrations import WRITER
 from archiver.rows import GAPS, METRICS, SEGMENTS, SNAPSHOTS, TAPS, Row, Stage, TapKey, to_time
 from exporter.metrics import BUCKET_KEYS
@@ -85,10 +86,12 @@ class Applied:
     Attributes:
         was_known: The database had it already: nothing was done.
         refused: Entries (whole, or of one tap) that were set aside, with the reason.
+        erased: Entries of erased calls: not taken in.
     """
 
     was_known: bool = False
     refused: list[tuple[Entry, str]] = field(default_factory=list)
+    erased: list[Entry] = field(default_factory=list)
 
     @property
     def refused_samples(self) -> int:
@@ -170,7 +173,10 @@ class Database:
         if not known.rowcount:
             applied.was_known = True
             return applied
-        self._apply_or_split(connection, list(batch.entries), applied)
+        erased = is_erased(connection, _trace_ids(batch.entries))
+        applied.erased = [entry for entry in batch.entries if _is_of(entry, erased)]
+        entries = [entry for entry in batch.entries if not _is_of(entry, erased)]
+        self._apply_or_split(connection, entries, applied)
         if applied.refused:
             connection.execute(
                 "UPDATE applied_batches SET quarantined = %s WHERE batch_id = %s",
@@ -262,6 +268,16 @@ def _stamps(entries: Iterable[Entry]) -> Iterator[datetime]:
         if entry["kind"] == "bucket":
             with suppress(OverflowError):
                 yield to_time(entry["bucket_ns"])
+
+
+def _trace_ids(entries: Iterable[Entry]) -> set[str]:
+    found = (entry.get("trace_id") for entry in entries)
+    return {trace_id for trace_id in found if isinstance(trace_id, str)}
+
+
+def _is_of(entry: Entry, trace_ids: set[str]) -> bool:
+    trace_id = entry.get("trace_id")
+    return isinstance(trace_id, str) and trace_id in trace_ids
 
 
 def _lacks_partition(error: Exception) -> bool:

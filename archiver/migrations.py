@@ -56,11 +56,12 @@ ALTER ROLE {DRILLDOWN} SET statement_timeout = '10s';
 """  # noqa: S608 - constants of this module
 # Nobody but the owner sees the keys of the ledger, holds, or lets go. Erasure deletes rows of calls
 # and reads what it counts; of the access log it sees calls alone.
-_DELETION = "trace_holds, deletions, erasure_keys, erasures, erased_traces"
+_DELETION = "trace_holds, deletions, orphan_walks, erasure_keys, erasures, erased_traces"
 _DELETION_GRANTS = f"""
 REVOKE ALL ON {_DELETION} FROM {WRITER}, {RETENTION};
 GRANT SELECT ON trace_holds, erasures TO {RETENTION};
-GRANT SELECT, INSERT, UPDATE, DELETE ON deletions TO {RETENTION};
+GRANT SELECT, INSERT, UPDATE, DELETE ON deletions, orphan_walks TO {RETENTION};
+GRANT SELECT ON deletions TO {DRILLDOWN};
 GRANT EXECUTE ON FUNCTION erased_among TO {WRITER}, {RETENTION};
 GRANT EXECUTE ON FUNCTION forget_accesses TO {RETENTION};
 GRANT USAGE ON SCHEMA public TO {ERASURE};

@@ -12,11 +12,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from archiver.database import NoSchemaError, ServerAwayError
+from archiver.deletion.erasure import ErasureError
+from archiver.deletion.holds import HoldError
+from archiver.deletion.ledger import LedgerError
 from archiver.drilldown import NoPortError
 from archiver.migrations import MigrationError
 from archiver.tokens import Role, TokenError
-from deploy import commands, commands_access
-from deploy.commands_import import add_import
+from deploy import (
+    commands,
+    commands_access,
+    commands_deletion,
+    commands_erasures,
+    commands_import,
+)
 from deploy.demo import run_demo
 from deploy.export import run_bundle, run_export
 from deploy.pg_binaries import PostgresNotFoundError
@@ -29,7 +37,7 @@ from exporter.errors import MonitoringError
 Command = Callable[[argparse.Namespace, Settings], int]
 _PROBLEMS = (
     *(MigrationError, NoPortError, PostgresNotFoundError, PostgresStartError, RecordingError),
-    TokenError,
+    *(ErasureError, HoldError, LedgerError, TokenError),
 )
 
 
@@ -75,7 +83,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add(traces, "show", commands.traces_show, "one call").add_argument("trace_id", metavar="ID")
     _add_play_url(traces)
     _add_exports(top, traces)
-    add_import(top)
+    commands_deletion.register(top, traces, _add)
+    commands_erasures.register(_group(top, "erasures", "the ledger of erased calls"), _add)
+    commands_import.register(top, _add)
     _add_serve(top)
     _add_tokens(top)
     knobs = _add(_group(top, "knobs", "knobs"), "list", commands.knobs_list, "all knobs")

@@ -21,7 +21,7 @@ from deploy.doctor import examine
 from deploy.replay import Plan, replay
 from exporter.config import Settings
 from exporter.errors import ConfigError, KnobError
-from exporter.model import KnobValue
+from exporter.model import Cause, KnobValue
 from exporter.processing import IMPLEMENTS, bypassed
 
 REPLAY_ARCHIVE_S = 60.0
@@ -70,6 +70,7 @@ def spool_drain(arguments: argparse.Namespace, settings: Settings) -> int:
     counts = archive.accounting()
     archive.stop(timeout=5.0)
     left = "" if is_done else f"; {counts['spooled']} samples still wait: is the database there?"
+    left += _refused(archive)
     _print(arguments, counts, f"uploaded {counts['archived']} samples{left}")
     return int(not is_done)
 
@@ -198,8 +199,15 @@ def _replay(arguments: argparse.Namespace, settings: Settings, plan: Plan) -> in
             f"; {counts['spooled']:,} samples wait in {settings.spool_path}: the database cannot "
             "be reached; `monitoring spool drain` uploads them when it is back"
         )
-    _print(arguments, {"trace_id": trace_id, **counts}, text)
-    return int(not is_archived)
+    refused = _refused(archive)
+    _print(arguments, {"trace_id": trace_id, **counts}, text + refused)
+    return int(not is_archived or bool(refused))
+
+
+def _refused(archive: Archiver) -> str:
+    """Say how much was of calls that were erased: they are not archived again."""
+    samples = int(archive.tally.get("samples_dropped_total", Cause.ERASED))
+    return f"; refused {samples:,} samples of erased calls" if samples else ""
 
 
 def _is_archived(settings: Settings, trace_id: str) -> bool:

@@ -29,15 +29,14 @@ from exporter.config import Settings
 from exporter.errors import ConfigError
 
 VARIABLES = ".env"
-Tell = Callable[[dict[str, Any]], None]
 
 
-def add_import(
+def register(
     top: argparse._SubParsersAction[argparse.ArgumentParser],
-) -> argparse.ArgumentParser:
-    """Add the command and its options."""
-    text = "take over the archive of an earlier installation"
-    command = top.add_parser("import", help=text, description=text)
+    add: Callable[..., argparse.ArgumentParser],
+) -> None:
+    """Add the command to the parser; ``add`` takes group, name, function and help."""
+    command = add(top, "import", run_import, "take over the archive of an earlier installation")
     command.add_argument("path", type=Path, metavar="PATH", help="its export: folder or tarball")
     command.add_argument("--dry-run", action="store_true", help="report, and change nothing")
     command.add_argument(
@@ -49,9 +48,6 @@ def add_import(
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help=f"write what {CONFIG_NAME} becomes here"
     )
-    command.add_argument("--json", action="store_true", help="report as JSON")
-    command.set_defaults(run=run_import)
-    return command
 
 
 def run_import(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -203,6 +199,11 @@ def _lines(
             f"{calls['older_than_retention']} calls are older than MONITORING_RETENTION_HOURS="
             f"{settings.retention_hours:g}: the next retention deletes them. To keep them, raise "
             "it wherever the archive is written, and import again."
+        )
+    if calls["older_than_audio_retention"] > calls["older_than_retention"]:
+        yield (
+            f"The sound of {calls['older_than_audio_retention']} calls is older than "
+            f"MONITORING_RETENTION_AUDIO_HOURS={settings.audio_hours:g}: it goes the same way."
         )
     for name, text in (("unknown_metric", "Metrics"), ("unknown_knob", "Knobs")):
         if summary[name]:

@@ -69,8 +69,10 @@ SELF_METRICS: dict[str, SelfMetric] = {
         SelfMetric("batches_deduplicated_total", _C, "Batches that the database had already."),
         SelfMetric("highest_closed_bucket_timestamp_seconds", _G, "Newest bucket offered."),
         SelfMetric("highest_archived_bucket_timestamp_seconds", _G, "Newest bucket in SQL."),
-        SelfMetric("retention_deleted_total", _C, "Things deleted by age.", ("kind",)),
+        SelfMetric("retention_deleted_total", _C, "Things that retention deleted.", ("kind",)),
         SelfMetric("retention_last_success_timestamp_seconds", _G, "Last complete retention."),
+        SelfMetric("erasures_total", _C, "Erased calls refused, erasures completed.", ("result",)),
+        SelfMetric("audio_orphans", _G, "Orphans that the last walk found.", ("kind",)),
         SelfMetric("unclean_shutdowns_total", _C, "Earlier processes that died."),
         SelfMetric("thread_errors_total", _C, "Steps that failed; see the log.", ("thread",)),
     )

@@ -36,6 +36,15 @@ COMMENT ON COLUMN deletions.finished_at IS 'When all was gone; NULL while someth
 COMMENT ON COLUMN deletions.files IS 'Files that the finishing run removed.';
 COMMENT ON COLUMN deletions.file_bytes IS 'Bytes of these files.';
 
+CREATE TABLE orphan_walks (
+    walked_at timestamptz PRIMARY KEY,
+    mended    jsonb NOT NULL
+);
+COMMENT ON TABLE orphan_walks IS
+    'When all folders and rows of segments were last compared, by whichever process.';
+COMMENT ON COLUMN orphan_walks.walked_at IS 'When the walk began.';
+COMMENT ON COLUMN orphan_walks.mended IS 'What it found: files and rows by what was wrong with them.';
+
 -- Erasure. The ledger has keyed hashes alone, so that who reads it learns of no call. The key is
 -- here too, but only functions of the owner see it: a process that had to bring the key itself, and
 -- lacked it, would bring erased calls back.

@@ -11,18 +11,24 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from archiver.deletion import rows
+from archiver.deletion.steps import Done, Step, unheard
 from archiver.deletion.tree import Removed, Tree
 from archiver.migrations import ERASURE
 from exporter.errors import MonitoringError
 
 CONNECT_TIMEOUT_S = 5
 CHUNK = 1_000
+ERASURE_FIELDS = ("erasure_id", "reason", "requested_by", "begun_at", "finished_at")
+# Younger, its command may still be at work.
+UNFINISHED_AGE = timedelta(minutes=10)
 _MEMBER = "SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s"
 _PARTS = {
     "keys": ("erasure_keys", "key_id, inner_pad, outer_pad, made_at"),
@@ -116,29 +122,33 @@ def reapply(conninfo: str, audio_root: Path) -> dict[str, int]:
     return counts
 
 
-def wipe(connection: psycopg.Connection, tree: Tree, trace_ids: Sequence[str]) -> dict[str, int]:
+def wipe(
+    connection: psycopg.Connection,
+    tree: Tree,
+    trace_ids: Sequence[str],
+    *,
+    on_step: Step = unheard,
+) -> dict[str, int]:
     """Remove files, then rows, of calls that are in the ledger; return how many of each.
 
     A kill in between leaves rows that still say what there was; the next one goes on.
     """
     removed = Removed()
     for start in range(0, len(trace_ids), CHUNK):
-        remove_files(connection, tree, trace_ids[start : start + CHUNK], removed)
+        for path in files_of(connection, tree, trace_ids[start : start + CHUNK]):
+            removed.add(tree.remove(path))
+            on_step(Done.FILE, path)
+    for trace_id in trace_ids:
+        tree.remove_folders_of(trace_id)
     with connection.transaction():
         take_role(connection)
         gone = rows.delete(connection, trace_ids)
+    on_step(Done.ROWS, "all tables")
     return gone | {"files": removed.files, "file_bytes": removed.file_bytes}
 
 
-def remove_files(
-    connection: psycopg.Connection,
-    tree: Tree,
-    trace_ids: Sequence[str],
-    removed: Removed,
-    *,
-    is_dry: bool = False,
-) -> None:
-    """Remove what rows of calls name, and whatever lies in their folders."""
+def files_of(connection: psycopg.Connection, tree: Tree, trace_ids: Sequence[str]) -> list[str]:
+    """Return what rows of calls name, and whatever lies in their folders."""
     with connection.transaction():
         take_role(connection)
         named = connection.execute(
@@ -147,19 +157,25 @@ def remove_files(
     paths = {path for (path,) in named}
     for trace_id in trace_ids:
         paths.update(tree.files_of(trace_id))
-    for path in sorted(paths):
-        removed.add(tree.remove(path, is_dry=is_dry))
-    if not is_dry:
-        for day in tree.days():
-            for trace_id in trace_ids:
-                tree.remove_empty(day / trace_id)
+    return sorted(paths)
 
 
-def has_unfinished(conninfo: str) -> bool:
-    """Tell whether an erasure was begun and not finished."""
+def has_unfinished(conninfo: str, older_than: timedelta = timedelta(0)) -> bool:
+    """Tell whether an erasure was begun, longer ago than that, and not finished."""
     with connected(conninfo) as connection, connection.transaction():
         take_role(connection)
-        return bool(_unfinished(connection))
+        return bool(_unfinished(connection, older_than))
+
+
+def erasures(conninfo: str) -> list[dict[str, object]]:
+    """Return every erasure, the oldest first: ``ERASURE_FIELDS`` and ``counts``."""
+    with connected(conninfo) as connection, connection.transaction():
+        take_role(connection)
+        with connection.cursor(row_factory=dict_row) as rows_of:
+            return rows_of.execute(
+                "SELECT erasure_id::text, reason, requested_by, begun_at, finished_at, counts "
+                "FROM erasures ORDER BY begun_at, 1"
+            ).fetchall()
 
 
 def dump(conninfo: str) -> str:
@@ -201,8 +217,14 @@ def load(conninfo: str, text: str) -> int:
     return came
 
 
-def _unfinished(connection: psycopg.Connection) -> list[uuid.UUID]:
-    found = connection.execute("SELECT erasure_id FROM erasures WHERE finished_at IS NULL")
+def _unfinished(
+    connection: psycopg.Connection, older_than: timedelta = timedelta(0)
+) -> list[uuid.UUID]:
+    found = connection.execute(
+        "SELECT erasure_id FROM erasures WHERE finished_at IS NULL "
+        "AND begun_at <= clock_timestamp() - %s",
+        [older_than],
+    )
     return [erasure_id for (erasure_id,) in found.fetchall()]
 
 

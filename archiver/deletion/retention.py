@@ -1,70 +1,70 @@
-"""Retention: once an hour, what is older than the limit goes, rows and files together."""
+"""Retention: what is older than its limit goes, rows and files together; so does what is broken."""
 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 from apscheduler.schedulers.background import BackgroundScheduler
-from psycopg import sql
 
-from archiver.files import TEMPORARY
+from archiver.deletion import ledger, space
+from archiver.deletion.clearing import Clearing, Due
+from archiver.deletion.hours import HOUR
+from archiver.deletion.orphans import SAFE_AGE, Walk
+from archiver.deletion.steps import Step, unheard
+from archiver.deletion.tree import Removed, Tree
 from exporter.config import Settings
 from exporter.selfmetrics import Tally
 
 _log = logging.getLogger(__name__)
 
-PARENTS = ("tap_buckets_5s", "metrics_agg_5s", "audio_segments_5s", "knob_snapshots_5s")
 FIRST_RUN_AFTER = timedelta(minutes=1)
-MOST_ROWS = 10_000
+# Nothing is older than its limit and ten minutes.
+EVERY = timedelta(minutes=5)
+WALK_EVERY = timedelta(hours=6)
 _LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('monitoring_v2.retention'))"
-_BY_AGE = {
-    "gaps": "bucket_ts",
-    "knob_events": "created_at",
-    "traces": "greatest(started_at, ended_at)",
-    "applied_batches": "applied_at",
-}
-_SLICE = (
-    "DELETE FROM {table} WHERE ctid = ANY (ARRAY("
-    "SELECT ctid FROM {table} WHERE {age} < %s LIMIT {most}))"
-)
-# Partitions by name: those of the table, and those that a kill left between detach and drop.
-_PARTITIONS = """
-SELECT c.relname, i.inhrelid IS NOT NULL, coalesce(i.inhdetachpending, false)
-FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'
-    AND c.relname ~ ('^' || %s || '_[0-9]{10}$') ORDER BY 1
-"""
+_ORPHANS = {"file": "files", "half_file": "half_files", "row": "rows", "row_left": "rows_left"}
 
 
 class Retention:
-    """Deletes by age; in one process at a time.
+    """Deletes by age, by pressure of the disk, and what is broken; in one process at a time.
 
     Args:
-        settings: Database and limit.
+        settings: Database and limits.
         tally: The own numbers.
+        measure: Tells how much room there is for audio.
+        safe_age: Files younger than that are never orphans.
     """
 
-    def __init__(self, settings: Settings, tally: Tally) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tally: Tally,
+        *,
+        measure: space.Measure = space.measure,
+        safe_age: timedelta = SAFE_AGE,
+    ) -> None:
         self._settings = settings
         self._tally = tally
+        self._measure = measure
+        self._safe_age = safe_age
         self._scheduler: BackgroundScheduler | None = None
         self._worker: psycopg.Connection | None = None
 
     def start(self, audio_root: Path) -> None:
-        """Run every hour in a thread of its own."""
+        """Run every five minutes in a thread of its own."""
         self._scheduler = BackgroundScheduler(timezone=UTC)
         self._scheduler.add_job(
             self._run_safely,
             "interval",
             [audio_root],
-            hours=1,
-            # Soon, for processes that live less than an hour; late, after a machine has slept.
+            seconds=EVERY.total_seconds(),
+            # Soon, for processes that live less than that; late, after a machine has slept.
             next_run_time=datetime.now(UTC) + FIRST_RUN_AFTER,
             misfire_grace_time=None,
             coalesce=True,
@@ -83,114 +83,148 @@ class Retention:
             with suppress(psycopg.Error):
                 worker.cancel_safe(timeout=1)
 
-    def run(self, audio_root: Path, now: datetime) -> dict[str, int]:
-        """Delete what is older than the limit at ``now``; return how many of each kind.
+    def run(
+        self,
+        audio_root: Path,
+        now: datetime,
+        *,
+        on_step: Step = unheard,
+        is_dry: bool = False,
+        has_walk: bool = True,
+    ) -> dict[str, int]:
+        """Delete what is due at ``now``; return how many of each kind.
+
+        Args:
+            audio_root: Root of the segments.
+            now: The time.
+            on_step: Told of each thing that was done.
+            is_dry: Delete nothing, count what would go.
+            has_walk: Whether to look for orphans as well.
+
+        Returns:
+            Counts by kind; empty when another process is at it.
 
         Raises:
             psycopg.Error: The database is not there, or this login may not delete.
+            OSError: A file cannot be removed.
         """
-        before = now - timedelta(hours=self._settings.retention_hours)
-        deleted: dict[str, int] = {}
         with psycopg.connect(self._settings.db, connect_timeout=5) as guard:
             row = guard.execute(_LOCK).fetchone()
             if row is None or not row[0]:
-                return deleted
+                return {}
             with psycopg.connect(self._settings.db, autocommit=True, connect_timeout=5) as worker:
                 self._worker = worker
                 try:
-                    deleted["partitions"] = _drop_partitions(worker, before)
-                    for table, age in _BY_AGE.items():
-                        deleted[table] = _delete_rows(worker, table, age, before)
+                    tree = Tree(audio_root)
+                    clearing = Clearing(worker, guard, tree, on_step=on_step, is_dry=is_dry)
+                    counts = self._clear(clearing, audio_root, now)
+                    if not is_dry:
+                        counts |= self._erase_rest(audio_root)
+                    if has_walk:
+                        walk = Walk(
+                            worker, tree, self._settings.spool_path, on_step=on_step, is_dry=is_dry
+                        )
+                        counts |= self._mend(walk, now, counts)
                 finally:
                     self._worker = None
-        deleted["files"] = _remove_files(audio_root, before)
-        for kind, count in deleted.items():
+        if not is_dry:
+            self._tell(counts)
+        return counts
+
+    def walk_is_due(self, now: datetime) -> bool:
+        """Tell whether nobody has looked for orphans for long.
+
+        Raises:
+            psycopg.Error: The database is not there.
+        """
+        with psycopg.connect(self._settings.db, connect_timeout=5) as connection:
+            row = connection.execute("SELECT max(walked_at) FROM orphan_walks").fetchone()
+        return row is None or row[0] is None or now - row[0] >= WALK_EVERY
+
+    def _clear(self, clearing: Clearing, audio_root: Path, now: datetime) -> dict[str, int]:
+        settings = self._settings
+        due = Due(
+            *(
+                now - timedelta(hours=hours)
+                for hours in (
+                    settings.audio_hours,
+                    settings.retention_hours,
+                    settings.retention_knob_events_hours,
+                    settings.retention_access_hours,
+                )
+            )
+        )
+        clearing.clear_hours("audio", due.audio)
+        clearing.clear_hours("numbers", due.numbers)
+        clearing.clear_rows(due)
+        self._relieve(clearing, audio_root, due.audio, now - HOUR)
+        return dict(clearing.counts)
+
+    def _relieve(
+        self, clearing: Clearing, audio_root: Path, since: datetime, until: datetime
+    ) -> None:
+        """Delete the oldest hours of audio until there is room; never what is being written."""
+        wanted, gone = self._settings.retention_free_share, Removed()
+        before = share = self._share(clearing, audio_root)
+        for hour, parts in clearing.audio_hours(since, until):
+            if share >= wanted:
+                break
+            gone.extend(clearing.clear_hour("audio", hour, parts, reason="pressure"))
+            clearing.counts["hours_by_pressure"] += 1
+            share = self._share(clearing, audio_root)
+        if before < wanted:
+            _log.warning(
+                "%s had %.1f %% free of %.1f %% wanted: the oldest audio %s, %d files of %d hours "
+                "(%.1f MB); now %.1f %% are free%s",
+                audio_root,
+                100 * before,
+                100 * wanted,
+                "would go" if clearing.is_dry else "went",
+                gone.files,
+                clearing.counts["hours_by_pressure"],
+                gone.file_bytes / 1e6,
+                100 * share,
+                ""
+                if share >= wanted
+                else "; nothing else may go: make room there, or lower "
+                "MONITORING_RETENTION_AUDIO_HOURS",
+            )
+
+    def _share(self, clearing: Clearing, audio_root: Path) -> float:
+        """Return the share that is free; in a trial, that would be."""
+        gone = clearing.removed if clearing.is_dry else Removed()
+        return self._measure(audio_root).share(gone)
+
+    def _erase_rest(self, audio_root: Path) -> dict[str, int]:
+        """Go on with erasures that were interrupted."""
+        if not ledger.has_unfinished(self._settings.db, older_than=ledger.UNFINISHED_AGE):
+            return {}
+        counts = ledger.reapply(self._settings.db, audio_root)
+        self._tally.add("erasures_total", "completed")
+        _log.warning("an erasure was interrupted; it is complete now: %s", counts)
+        return {"erased_traces": counts["traces"]}
+
+    def _mend(self, walk: Walk, now: datetime, counts: dict[str, int]) -> dict[str, int]:
+        walk.safe_age = self._safe_age
+        before = now - timedelta(hours=self._settings.audio_hours)
+        mended = asdict(walk.mend(now, before))
+        for label, name in _ORPHANS.items():
+            self._tally.set("audio_orphans", mended[name], label)
+        old = counts.get("files", 0) + mended.pop("old_files") + mended.pop("half_files")
+        return {"files": old} | {f"orphan_{name}": number for name, number in mended.items()}
+
+    def _tell(self, counts: dict[str, int]) -> None:
+        for kind, count in counts.items():
             self._tally.add("retention_deleted_total", kind, by=count)
         self._tally.set("retention_last_success_timestamp_seconds", time.time())
-        return deleted
 
     def _run_safely(self, audio_root: Path) -> None:
+        now = datetime.now(UTC)
         try:
-            self.run(audio_root, datetime.now(UTC))
+            self.run(audio_root, now, has_walk=self.walk_is_due(now))
         except (psycopg.Error, OSError) as error:
             _log.warning(
                 "retention did not run (%s); old data stays until it does; it needs a login that "
                 "is a member of monitoring_retention and owns the tables",
                 str(error).strip().splitlines()[0],
             )
-
-
-def _delete_rows(connection: psycopg.Connection, table: str, age: str, before: datetime) -> int:
-    """Delete in slices, so that no transaction is long."""
-    statement = sql.SQL(_SLICE).format(
-        table=sql.Identifier(table), age=sql.SQL(age), most=sql.Literal(MOST_ROWS)
-    )
-    deleted = found = connection.execute(statement, [before]).rowcount
-    while found == MOST_ROWS:
-        found = connection.execute(statement, [before]).rowcount
-        deleted += found
-    return deleted
-
-
-def _drop_partitions(connection: psycopg.Connection, before: datetime) -> int:
-    """Detach without stopping readers, then drop; finish what an earlier one began."""
-    dropped = 0
-    for parent in PARENTS:
-        for name, is_attached in _partitions(connection, parent):
-            if _hour_of(name) + timedelta(hours=1) <= before:
-                if is_attached:
-                    _detach(connection, parent, name, "CONCURRENTLY")
-                connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
-                dropped += 1
-            elif not is_attached:
-                # Somebody has raised the limit since it was detached.
-                connection.execute("SELECT ensure_partitions(ARRAY[%s])", [_hour_of(name)])
-    return dropped
-
-
-def _partitions(connection: psycopg.Connection, parent: str) -> list[tuple[str, bool]]:
-    """Return the partitions of a table, and whether each is attached; none is half detached."""
-    found = connection.execute(_PARTITIONS, [parent]).fetchall()
-    pending = {name for name, _, is_pending in found if is_pending}
-    for name in pending:  # while there is one, no other can be detached
-        _detach(connection, parent, name, "FINALIZE")
-    return [(name, is_attached and name not in pending) for name, is_attached, _ in found]
-
-
-def _detach(connection: psycopg.Connection, parent: str, name: str, how: str) -> None:
-    detach = sql.SQL("ALTER TABLE {} DETACH PARTITION {} {}")
-    connection.execute(detach.format(sql.Identifier(parent), sql.Identifier(name), sql.SQL(how)))
-
-
-def _hour_of(name: str) -> datetime:
-    return datetime.strptime(name[-10:], "%Y%m%d%H").replace(tzinfo=UTC)
-
-
-def _remove_files(root: Path, before: datetime) -> int:
-    """Remove the segments of whole hours that are too old, and folders that are empty then."""
-    limit = before.replace(minute=0, second=0, microsecond=0).timestamp() * 1_000
-    removed = 0
-    for day in sorted(
-        path for path in root.glob("????-??-??") if path.name <= f"{before:%Y-%m-%d}"
-    ):
-        # A temporary name is what a kill left of a segment.
-        for path in day.glob("*/*/*/segment_*"):
-            stamp = re.fullmatch(rf"segment_(\d+)\.wav({TEMPORARY})?", path.name)
-            if stamp and int(stamp[1]) < limit:
-                path.unlink(missing_ok=True)
-                removed += 1
-        _remove_empty(day)
-    return removed
-
-
-def _remove_empty(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        _remove_if_empty(path)
-    _remove_if_empty(folder)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    # A writer may be putting a late segment there at this moment.
-    with suppress(OSError):
-        if folder.is_dir():
-            folder.rmdir()

@@ -16,6 +16,7 @@ from datetime import date
 from pathlib import Path, PurePosixPath
 
 from archiver.files import TEMPORARY
+from exporter.model import KEY_PATTERN
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A link is no file of ours, and as good as none.
@@ -36,6 +37,11 @@ class Removed:
         if size is not None:
             self.files += 1
             self.file_bytes += size
+
+    def extend(self, other: Removed) -> None:
+        """Count what another has counted."""
+        self.files += other.files
+        self.file_bytes += other.file_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +104,17 @@ class Tree:
 
     def files_of(self, trace_id: str) -> list[str]:
         """Return the paths of all files of a call, of whatever name."""
-        found: list[str] = []
-        for day in self.days():
-            if any(each.name == trace_id for each in _folders(day)):
-                found += [
-                    str((Path(folder) / name).relative_to(self.root))
-                    for folder, _, names in os.walk(day / trace_id)
-                    for name in names
-                ]
-        return found
+        return [
+            str((Path(folder) / name).relative_to(self.root))
+            for top in self._folders_of(trace_id)
+            for folder, _, names in os.walk(top)
+            for name in names
+        ]
+
+    def remove_folders_of(self, trace_id: str) -> None:
+        """Remove what folders of a call are empty."""
+        for folder in self._folders_of(trace_id):
+            self._remove_empty(folder)
 
     def segments(self, day: Path) -> Iterator[SegmentFile]:
         """Yield the segments of a day, whole ones and half written ones."""
@@ -115,18 +123,24 @@ class Tree:
                 for tap in _folders(station):
                     yield from self._segments_in(tap, trace.name)
 
-    def remove_empty(self, day: Path) -> None:
-        """Remove what folders of a day are empty."""
-        for folder, _, _ in os.walk(day, topdown=False):
-            # A writer may be putting a late segment there at this moment.
-            with suppress(OSError):
-                Path(folder).rmdir()
-
     def remove_empty_before(self, today: date) -> None:
         """Remove empty folders of earlier days; in those of today a writer may be at work."""
         for day in self.days():
             if day.name < today.isoformat():
-                self.remove_empty(day)
+                self._remove_empty(day)
+
+    def _folders_of(self, trace_id: str) -> list[Path]:
+        if not KEY_PATTERN.fullmatch(trace_id):  # a name from a row, and no name of a folder
+            return []
+        found = (day / trace_id for day in self.days())
+        return [folder for folder in found if folder.is_dir() and not folder.is_symlink()]
+
+    @staticmethod
+    def _remove_empty(top: Path) -> None:
+        for folder, _, _ in os.walk(top, topdown=False):
+            # A writer may be putting a late segment there at this moment.
+            with suppress(OSError):
+                Path(folder).rmdir()
 
     def _segments_in(self, folder: Path, trace_id: str) -> Iterator[SegmentFile]:
         with suppress(FileNotFoundError), os.scandir(folder) as entries:

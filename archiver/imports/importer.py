@@ -28,7 +28,7 @@ from archiver.imports.shelf import Shelf
 from archiver.imports.source import OldFile, old_files
 from archiver.rows import Stage
 from archiver.times import BUCKET
-from exporter.config import Settings
+from exporter.config import Settings, existing_path
 
 CONFIG_NAME = "monitoring.config.json"
 BATCH = 5_000
@@ -117,9 +117,17 @@ class Importer:
             counts = loader.save_calls(taken)
             self._bring(loader)
             loader.link_calls()
-        limit = self._order.now - timedelta(hours=self._settings.retention_hours)
-        expiring = sum(call.until < limit for call in taken.values())
-        return counts | {"refused": len(self._refused), "older_than_retention": expiring}
+        return counts | {
+            "refused": len(self._refused),
+            "older_than_retention": self._older_than(self._settings.retention_hours),
+            "older_than_audio_retention": self._older_than(self._settings.audio_hours),
+        }
+
+    def _older_than(self, hours: float) -> int:
+        """Return how many of the calls that are taken retention deletes, by this limit."""
+        limit = self._order.now - timedelta(hours=hours)
+        calls = self._calls.by_id
+        return sum(calls[each].until < limit for each in calls.keys() - self._refused)
 
     def _learn(self) -> None:
         """Read everything once: which calls there are, when, and what is told of them."""
@@ -180,7 +188,7 @@ class Importer:
                 self._ledger.reject(Origin(accounts.OTHER, _shown(file)), "unknown_file")
 
     def _shelf(self, loader: Loader) -> Shelf:
-        root = self._settings.audio_path
+        root = existing_path(self._settings.audio_path)
         if not self._order.is_dry:
             root.mkdir(mode=0o750, parents=True, exist_ok=True)
         return Shelf(root, loader, is_dry=self._order.is_dry)
