@@ -7,6 +7,7 @@ import json
 import re
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ import soundfile
 
 from archiver.deletion.ledger import begin
 from archiver.drilldown import create_app
-from archiver.imports.accounts import KINDS, NOTES, REASONS
+from archiver.imports.accounts import KINDS, NOTES, REASONS, Ledger
 from archiver.imports.fields import Reading
+from archiver.imports.importer import Importer, Order
 from archiver.imports.loader import Loader
 from archiver.imports.old_calls import OldCall
 from archiver.imports.old_ids import call_of
@@ -431,6 +433,24 @@ def test_the_writers_rights_are_enough(archive: Seeded, old: Path) -> None:
     report = run(Seeded(writer, archive.folder, 0), old)
 
     assert documented("kind") == sums(report)
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"), [("audio", (True, True)), ("numbers", (True, False)), ("off", (False,) * 2)]
+)
+def test_the_policy_for_unknown_consent_counts(
+    archive: Seeded, old: Path, policy: str, kept: tuple[bool, bool]
+) -> None:
+    """Nobody knows what the callers of old calls agreed to: no more is kept than of new ones."""
+    settings = replace(settings_for(archive.conninfo, archive.folder), consent_unknown=policy)
+    ledger = Ledger()
+
+    Importer(Order(old, Reading(UTC), is_dry=False, now=START), settings, ledger).run()
+
+    accounts = [ledger.accounts[kind] for kind in ("metrics", "audio")]
+    assert kept == tuple(account.kept > 0 for account in accounts)
+    assert kept == tuple(account.rejected["no_consent"] == 0 for account in accounts)
+    assert ledger.accounts["knob_snapshots"].kept > 0
 
 
 def test_a_phone_number_is_masked_in_the_id_alone() -> None:

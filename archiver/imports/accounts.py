@@ -31,6 +31,7 @@ REASONS = {
     "empty": "the recording has no sample",
     "erased": "the call has been erased here, and stays so",
     "link": "a link or device, which is not followed",
+    "no_consent": "nobody knows if the callers agreed; MONITORING_CONSENT_UNKNOWN keeps less",
     "no_count": "the count is missing or not above 0",
     "no_knob": "the knob has no name",
     "no_place": "the path does not tell call, station, tap and time",

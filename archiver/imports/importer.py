@@ -203,6 +203,8 @@ class Importer:
                 self._ledger.reject(origin, found.reason, found.detail)
             elif found.trace_id in self._refused:
                 self._ledger.reject(origin, "recorded_here")
+            elif table.stage is METRICS and self._settings.consent_unknown == "off":
+                self._ledger.reject(origin, "no_consent")
             else:
                 batch.append((origin, found))
             if len(batch) == BATCH:
@@ -223,6 +225,8 @@ class Importer:
             with opened(file, self._order.reading) as (recording, sound):
                 if recording.trace_id in self._refused:
                     raise UnkeptError("recorded_here")
+                if self._settings.consent_unknown != "audio":
+                    raise UnkeptError("no_consent")
                 verdict = shelf.put(recording, sound)
         except UnkeptError as error:
             self._ledger.reject(origin, error.reason, error.detail)
