@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -365,6 +370,32 @@ def test_a_file_that_a_kill_left_without_its_row_is_no_obstacle(archive: Seeded,
     after = contents(archive)
     for name in before:
         assert name == "audio_segments_5s" or before[name] == after[name]  # it tells when
+
+
+@pytest.mark.parametrize("table", ["traces", "knob_events", "audio_segments_5s"])
+def test_a_killed_import_goes_on(archive: Seeded, old: Path, table: str) -> None:
+    """Killed as soon as a table has rows, it is completed by the next; then all of it is there."""
+    command = [sys.executable, "-m", "deploy.cli", "import", str(old)]
+    environment = os.environ | archive._environment()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        while archive.query(f"SELECT count(*) FROM {table}") == [(0,)] and process.poll() is None:
+            time.sleep(0.005)
+        process.kill()
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    while archive.query(locks) != [(0,)]:  # the server has yet to notice
+        time.sleep(0.01)
+
+    second, third = run(archive, old), run(archive, old)
+
+    for kind, (offered, kept, there, rejected) in sums(second).items():
+        first = documented("kind")[kind]
+        assert (first[0], first[1] + first[2], first[3]) == (offered, kept + there, rejected)
+    assert documented("again") == sums(third)
+    for path, size, sha in archive.query(
+        "SELECT file_path, file_bytes, sha256 FROM audio_segments_5s"
+    ):
+        content = (archive.audio / str(path)).read_bytes()
+        assert (size, sha) == (len(content), hashlib.sha256(content).hexdigest())
 
 
 def test_times_without_a_zone_are_in_the_zone_that_is_told(archive: Seeded, tmp_path: Path) -> None:
