@@ -137,6 +137,10 @@ class Archiver:
         self.tally.set("spool_limit_bytes", self._settings.spool_max_bytes)
         self.tally.set("queue_length", self._writer.queue_length, "archive")
         self.tally.set("queue_capacity", CAPACITY, "archive")
+        if self._writer.is_idle:  # else something is between two accounts
+            books = self.accounting()
+            left = sum(books.values()) - 2 * (books["offered"] + books["adopted"])
+            self.tally.set("accounting_residual_samples", -left, "archiver")
         return self.tally.samples()
 
     def _forget(self, entries: list[Entry]) -> None:

@@ -30,7 +30,14 @@ _ROLES = (
 )
 _VIEWS = (
     "archived_calls, v_tap_buckets, v_metrics, v_segments, v_gaps, v_knob_snapshots, "
-    "v_knob_events, v_health, call_list, bucket_wide"
+    "v_knob_events, v_health, v_defects, v_batches, call_list, bucket_wide"
+)
+# What panels call (sql/005_panels.sql); they read views and no more than who calls them.
+_PANELS = (
+    "data_status, reconciliation, archive_processes, archive_rate, archive_sizes, audio_growth, "
+    "trace_stations, stations_between, trace_search, worst_buckets, trace_timeline, "
+    "bucket_detail, gap_list, defect_timeline, health_timeline, knobs_in_force, knob_changes, "
+    "knob_impact_metrics, knob_impact, knob_verdicts"
 )
 # What the drill-down reads beside the views: paths of files, and who may ask.
 _READ = (
@@ -46,8 +53,10 @@ GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {WRITER};
 REVOKE INSERT, UPDATE ON schema_migrations FROM {WRITER};
 GRANT EXECUTE ON FUNCTION ensure_partitions TO {WRITER};
 GRANT SELECT ON {_VIEWS} TO {READER};
+GRANT EXECUTE ON FUNCTION {_PANELS} TO {READER};
 GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA public TO {RETENTION};
 ALTER ROLE {READER} SET statement_timeout = '10s';
+ALTER ROLE {READER} SET jit = off;
 REVOKE ALL ON access_tokens, audio_access, listens FROM {WRITER}, {RETENTION};
 GRANT USAGE ON SCHEMA public TO {DRILLDOWN};
 GRANT SELECT ON {_VIEWS}, {_READ} TO {DRILLDOWN};

@@ -101,7 +101,6 @@ class Uploader:
             except Exception:
                 self._tally.add("thread_errors_total", "upload")
                 _log.exception("a step of the upload thread failed; going on")
-            self._tally.set("heartbeat_timestamp_seconds", time.time(), "upload")
             if delay and not self._stopping.is_set():
                 self._wake.wait(delay)
                 self._wake.clear()
@@ -110,6 +109,7 @@ class Uploader:
     def _upload_waiting(self) -> float:
         """Upload until nothing waits; return how long to wait then."""
         while not self._stopping.is_set():
+            self._tally.set("heartbeat_timestamp_seconds", time.time(), "upload")
             path = self._spool.next()
             if path is None:
                 self.has_nothing = True

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from archiver.audio import AudioStore, Segment
 from archiver.batch import KINDS, Batch, Entry, entry_samples, is_writable, to_entry
+from archiver.disks import tell_room
 from archiver.spool import Spool
 from exporter.model import Bucket, Cause, Gap, Record, TapBucket, TraceEnded
 from exporter.selfmetrics import Tally
@@ -130,6 +131,7 @@ class SpoolWriter:
             try:
                 if time.monotonic() >= adopt_at:
                     adopt_at = time.monotonic() + ADOPT_EVERY_S
+                    tell_room(self._tally, audio=self._audio.root, spool=self._spool.root)
                     self._adopt()
                 self._write_waiting()
             except Exception:
@@ -156,6 +158,7 @@ class SpoolWriter:
             while self._queue and len(self._kept) < BATCH_ENTRIES:
                 self._take_next()
             self._sign_life()
+            self._tally.set("heartbeat_timestamp_seconds", time.time(), "spool")
             if not self._kept or not self._write_batch():
                 break
         while self._queue:  # the disk is in trouble: memory has its own limit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import analysis, exporter, lateness, report, scrape, tap
+from benchmarks import analysis, exporter, lateness, panels, report, scrape, tap
 from benchmarks.analysis import TRACE_SAMPLES
 from benchmarks.report import Row
 
@@ -93,7 +93,8 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--seconds", type=float, default=6.0, help="length of each cadence run")
-    parser.add_argument("--late-seconds", type=float, default=60.0, help="of the 20 ms loop")
+    parser.add_argument("--late-seconds", type=float, default=120.0, help="of the 20 ms loop")
+    parser.add_argument("--panels", action="store_true", help="seed three days, time all panels")
     parser.add_argument("--output", type=Path, default=RESULTS, help="file to write")
     options = parser.parse_args()
     rows = _tap_rows("hot", tap.hot(), 0.5)
@@ -102,6 +103,7 @@ def main() -> None:
     rows += _exporter_rows(exporter.compare())
     rows += _lateness_rows(lateness.measure(seconds=options.late_seconds))
     rows += _scrape_rows(scrape.compare())
+    rows += panels.rows() if options.panels else []
     print(report.table(rows), end="")
     report.write(options.output, rows)
 

@@ -48,7 +48,7 @@ class Clock:
         return self.now
 
 
-def compare(traces: int = 400, seconds: float = 10.0) -> dict[str, float]:
+def compare(traces: int = 400, seconds: float = 20.0) -> dict[str, float]:
     """Run so many calls, and compare one bucket again and again.
 
     Returns:

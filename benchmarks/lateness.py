@@ -23,7 +23,7 @@ from exporter.station import Station
 TICK_NS = 20_000_000
 
 
-def measure(traces: int = 100, seconds: float = 12.0, turns: int = 2) -> dict[str, float]:
+def measure(traces: int = 100, seconds: float = 120.0, turns: int = 4) -> dict[str, float]:
     """Run the loop with monitoring and without.
 
     Returns:

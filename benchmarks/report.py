@@ -16,8 +16,9 @@ Written by `make bench`. Peer and ours take turns in one run; costs are medians 
 A ratio says how many times the peer costs what ours costs, unless the row says otherwise.
 The naive port measures each frame with numpy and tells 30 gauges and 30 histograms of
 prometheus_client, labels looked up once: the same metrics of a frame. A trace is two stations with
-two taps each at 16 kHz; what is counted of the exporter is CPU time of its thread. Absolute times
-belong to the machine below.
+two taps each at 16 kHz; what is counted of the exporter is CPU time of its thread. Panels
+(`make bench ARGS=--panels`) are asked on a seeded archive of three days; their ratio is how often
+the worse of both times goes into the bar. Absolute times belong to the machine below.
 """
 
 

@@ -18,13 +18,16 @@ from archiver.deletion.ledger import LedgerError
 from archiver.drilldown import NoPortError
 from archiver.migrations import MigrationError
 from archiver.tokens import Role, TokenError
+from dashboards.annotations import Addresses
 from deploy import (
     commands,
     commands_access,
+    commands_dashboards,
     commands_deletion,
     commands_erasures,
     commands_import,
 )
+from deploy.board_schema import SCHEMAS
 from deploy.demo import run_demo
 from deploy.export import run_bundle, run_export
 from deploy.pg_binaries import PostgresNotFoundError
@@ -90,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_tokens(top)
     knobs = _add(_group(top, "knobs", "knobs"), "list", commands.knobs_list, "all knobs")
     knobs.add_argument("--rate", type=int, default=16_000, metavar="HZ", help="sampling rate")
+    _add_dashboards(top)
     _add(top, "doctor", commands.doctor, "look at everything, and say what to do")
     return parser
 
@@ -101,6 +105,9 @@ def _add_demo(top: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     demo.add_argument("--data", type=Path, metavar="DIR", help="keep database and audio here")
     demo.add_argument(
         "--speech", type=Path, nargs="+", default=(), metavar="FILE", help="one or two recordings"
+    )
+    demo.add_argument(
+        "--use-db", action="store_true", help="archive in MONITORING_DB, start no PostgreSQL"
     )
 
 
@@ -170,6 +177,29 @@ def _add_exports(
     call.add_argument("--force", action="store_true", help="replace FILE.zip")
 
 
+def _add_dashboards(top: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    group = _group(top, "dashboards", "Grafana's dashboards, and the rules of alerts")
+    build = _add(group, "build", commands_dashboards.build, "write them as JSON and YAML")
+    build.add_argument(
+        *("-o", "--output"),
+        type=Path,
+        metavar="DIR",
+        help="all below it; else to their places here",
+    )
+    here = Addresses()
+    build.add_argument(
+        "--grafana-url", default=here.grafana_url, metavar="URL", help="where alerts link to"
+    )
+    build.add_argument(
+        "--runbook-url", default=here.runbook_url, metavar="URL", help="a page with RUNBOOK.md"
+    )
+    check = _add(
+        group, "check", commands_dashboards.check, "ask all their queries, as Grafana does"
+    )
+    check.add_argument("--prometheus", metavar="URL", help="without it, SQL alone is asked")
+    check.add_argument("--schemas", type=Path, default=SCHEMAS, metavar="DIR", help="JSON Schemas")
+
+
 def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
     return run_demo(
         settings,
@@ -177,6 +207,7 @@ def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
         calls=arguments.calls,
         data=arguments.data,
         speech=tuple(arguments.speech),
+        has_own_database=not arguments.use_db,
     )
 
 

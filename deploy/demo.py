@@ -71,22 +71,24 @@ class Line:
             self.station.observe(key, value)
 
 
-def run_demo(
+def run_demo(  # noqa: PLR0913 - keyword-only, all of it what a demo may be told
     settings: Settings,
     *,
     duration_s: float | None,
     calls: int,
     data: Path | None,
     speech: tuple[Path, ...] = (),
+    has_own_database: bool = True,
 ) -> int:
     """Run calls until the time is over or somebody presses Ctrl-C; return the exit code.
 
     Args:
-        settings: Ports and limits; database and paths are the demo's own.
+        settings: Ports and limits; paths are the demo's own.
         duration_s: How long; None for as long as nobody stops it.
         calls: How many at the same time.
         data: Folder for database, audio and spool that is kept; None for one that is removed.
         speech: One or two recordings; the demo's own unless given.
+        has_own_database: Whether it starts PostgreSQL; else it uses that of the settings.
     """
     console = Console()
     with ExitStack() as stack:
@@ -94,12 +96,12 @@ def run_demo(
         if data is None:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        console.print("starting PostgreSQL ...", style="dim")
-        kept = folder / "postgres" if data else None
-        server = stack.enter_context(
-            EmbeddedPostgres(kept, bin_dir=postgres_bin_dir(), fsync=data is not None)
-        )
-        own = _own_settings(settings, server.conninfo(), folder)
+        conninfo, version = settings.db, "of MONITORING_DB"
+        if has_own_database:
+            console.print("starting PostgreSQL ...", style="dim")
+            server = stack.enter_context(_server(data))
+            conninfo, version = server.conninfo(), server.version
+        own = _own_settings(settings, conninfo, folder)
         create_database(own.db)
         migrate(own.db)
         archive = Archiver(own)
@@ -107,7 +109,7 @@ def run_demo(
         traces, lines = _start_calls(monitor, calls, speech or demo_speech())
         shown = replace(own, metrics_ports=(monitor.port or own.metrics_ports[0],))
         address = stack.enter_context(drilldown_process(shown))
-        _announce(console, shown, address, server.version)
+        _announce(console, shown, address, version)
         with _stop_signals() as stopped:
             _play(monitor, traces, lines, duration_s, stopped)
         for trace in traces:
@@ -116,6 +118,11 @@ def run_demo(
         is_archived = monitor.flush(FLUSH_S)
         _summarise(console, own, traces, archive)
         return 0 if is_archived else 1
+
+
+def _server(data: Path | None) -> EmbeddedPostgres:
+    kept = data / "postgres" if data else None
+    return EmbeddedPostgres(kept, bin_dir=postgres_bin_dir(), fsync=data is not None)
 
 
 def _own_settings(settings: Settings, conninfo: str, folder: Path) -> Settings:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
+from exporter.aggregates import NONE
 from exporter.breath import Breath
 from exporter.health import Weight
 from exporter.live import StationLive
-from exporter.model import BUCKET_NS, BUCKET_SECONDS, Bucket, Record, Tap
+from exporter.model import BUCKET_NS, BUCKET_SECONDS, Bucket, Record, Tap, TapBucket
 from exporter.runs import StationRun, TraceRun, steps_of
 from exporter.selfmetrics import Tally
-from exporter.summary import summarise
+from exporter.summary import summarise, to_tap_bucket
 from exporter.timeline import NS
+from exporter.track import ClosedTap
 
 _log = logging.getLogger(__name__)
 
@@ -116,13 +118,7 @@ class Closer:
         if before:
             run.turned = [(-1, before[-1]), *(t for t in run.turned if t[0] > first)]
         was_unrelated = run.memory.is_unrelated
-        summed = summarise(
-            taps,
-            run.memory,
-            weights=self._weights,
-            silence_dbfs=self._silence_dbfs,
-            has_pairs=self._has_pairs(run),
-        )
+        summed = self._summed(run, taps)
         if run.memory.is_unrelated and not was_unrelated:
             _tell_unrelated(run)
         record = Bucket(run.trace_id, run.spec.key, bucket * BUCKET_NS, summed, values, steps)
@@ -130,6 +126,24 @@ class Closer:
         self._tally.set("highest_closed_bucket_timestamp_seconds", bucket * BUCKET_NS / NS)
         self._show(record, live)
         self._offer(record)
+
+    def _summed(self, run: StationRun, taps: dict[Tap, ClosedTap]) -> tuple[TapBucket, ...]:
+        """Sum up a bucket; where that fails, its sound and its gaps are handed on alone."""
+        try:
+            return summarise(
+                taps,
+                run.memory,
+                weights=self._weights,
+                silence_dbfs=self._silence_dbfs,
+                has_pairs=self._has_pairs(run),
+            )
+        except Exception:
+            self._tally.add("worker_errors_total")
+            _log.exception(
+                "station %s: a bucket could not be measured; its sound is archived without numbers",
+                run.spec.key,
+            )
+            return tuple(to_tap_bucket(closed, NONE, {}) for closed in taps.values())
 
     def _has_pairs(self, run: StationRun) -> bool:
         reason = "unrelated" if run.memory.is_unrelated else ""
@@ -149,11 +163,9 @@ class Closer:
 
     @staticmethod
     def _show(record: Bucket, live: StationLive) -> None:
+        exemplar = (record.trace_id, record.bucket_ns, record.bucket_ns)
         for tap in record.taps:
-            shown = live.tap(tap.tap)
-            shown.see_bucket(record.trace_id, tap.aggregates)
-            exemplar = (record.trace_id, record.bucket_ns, record.bucket_ns)
-            shown.count_bucket(tap.aggregates, exemplar)
+            live.tap(tap.tap).see_bucket(tap.aggregates, exemplar)
 
 
 def _tell_unrelated(run: StationRun) -> None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from exporter.aggregates import COUNT, MAX, MIN, SUM, Aggregates, Table
 from exporter.analysis.frames import Matrix
 from exporter.metrics import COLUMNS, Form, Metric
-from exporter.model import Aggregate, Cause
+from exporter.model import Cause
 
 WINDOW_S = 5
 _CLIPPED = COLUMNS["pcm.clipped_samples"]
@@ -88,8 +89,9 @@ class TapLive:
         self._min = np.full(shape, np.inf)
         self._max = np.full(shape, -np.inf)
         self._second = 0
-        self._latest: dict[str, list[Aggregate]] = {}
-        self._over: dict[str, list[Aggregate]] = {}
+        # Of the last bucket of each trace: rows of gauges, and their aggregates.
+        self._latest: dict[str, tuple[list[int], Table]] = {}
+        self._over: dict[str, tuple[list[int], Table]] = {}
 
     def see_frames(self, rows: Matrix, second: int) -> None:
         """Let frames count in the gauges; NaN counts nowhere."""
@@ -111,10 +113,20 @@ class TapLive:
         self._min[slot, row] = min(self._min[slot, row], *values)
         self._max[slot, row] = max(self._max[slot, row], *values)
 
-    def see_bucket(self, trace_id: str, aggregates: Iterable[Aggregate]) -> None:
-        """Let a closed bucket stand for its trace until the next one."""
-        known = [each for each in aggregates if each.metric_key in self._layout.at_close]
-        self._latest[trace_id] = known
+    def see_bucket(self, aggregates: Aggregates, exemplar: tuple[str, int, int]) -> None:
+        """Let a closed bucket stand for its trace until the next one, and count in histograms.
+
+        Args:
+            aggregates: Of the bucket; those of metrics that are known only now are looked at.
+            exemplar: Trace, bucket and time.
+        """
+        keys, table = aggregates.keys, aggregates.table
+        places = [place for place, key in enumerate(keys) if key in self._layout.at_close]
+        rows = [self._layout.rows[keys[place]] for place in places]
+        self._latest[exemplar[0]] = rows, table[places]
+        for place in places:
+            mean = float(table[place, SUM] / table[place, COUNT])
+            self.count_values(keys[place], [mean], exemplar)
 
     def forget(self, trace_id: str) -> None:
         """Say that a trace is over; its last bucket is shown while there is no other."""
@@ -145,12 +157,6 @@ class TapLive:
             self._count(key, np.array(values))
             self._keep_exemplar(key, np.array(values), exemplar)
 
-    def count_bucket(self, aggregates: Iterable[Aggregate], exemplar: tuple[str, int, int]) -> None:
-        """Let the metrics that have one value in a bucket count in their histograms."""
-        for each in aggregates:
-            if each.metric_key in self._layout.at_close:
-                self.count_values(each.metric_key, [each.avg], exemplar)
-
     def count_audio(self, samples: int) -> None:
         """Count placed audio."""
         self.received += samples
@@ -169,12 +175,11 @@ class TapLive:
         self._slot(second)
         count, total = self._counts.sum(axis=0), self._sum.sum(axis=0)
         low, high = self._min.min(axis=0), self._max.max(axis=0)
-        for aggregates in (self._latest or ({} if is_stale else self._over)).values():
-            for each in aggregates:
-                row = self._layout.rows[each.metric_key]
-                count[row] += each.count
-                total[row] += each.sum
-                low[row], high[row] = min(low[row], each.min), max(high[row], each.max)
+        for rows, table in (self._latest or ({} if is_stale else self._over)).values():
+            count[rows] += table[:, COUNT]
+            total[rows] += table[:, SUM]
+            low[rows] = np.minimum(low[rows], table[:, MIN])
+            high[rows] = np.maximum(high[rows], table[:, MAX])
         unknown = count == 0
         with np.errstate(invalid="ignore"):
             mean = total / count

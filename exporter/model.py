@@ -1,8 +1,7 @@
 """The vocabulary that crosses package borders: taps, gaps, aggregates and the archive's records.
 
-This module imports nothing of the project and nothing that does I/O, so that the real-time
-modules may use it. Times are integer nanoseconds since the epoch (UTC); positions are sample
-counts. All types are immutable.
+This module imports nothing that does I/O, so that the real-time modules may use it. Times are
+integer nanoseconds since the epoch (UTC); positions are sample counts. All types are immutable.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
+
+from exporter.aggregates import Aggregates
 
 BUCKET_SECONDS = 5
 BUCKET_NS = BUCKET_SECONDS * 1_000_000_000
@@ -113,34 +114,6 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Aggregate:
-    """One metric in one bucket at one tap.
-
-    Attributes:
-        metric_key: Registry key, such as ``pcm.rms_dbfs``.
-        count: Number of values, at least 1.
-        min: Smallest value, in the metric's unit (so are max, sum and last).
-        max: Largest value.
-        sum: Sum of the values; ``avg`` is sum / count.
-        last: The newest value.
-        last_ns: Time of the newest value.
-    """
-
-    metric_key: str
-    count: int
-    min: float
-    max: float
-    sum: float
-    last: float
-    last_ns: int
-
-    @property
-    def avg(self) -> float:
-        """Arithmetic mean of the values."""
-        return self.sum / self.count
-
-
-@dataclass(frozen=True, slots=True)
 class Gap:
     """Samples that were due in a bucket and are missing.
 
@@ -194,7 +167,7 @@ class TapBucket:
     due_samples: int
     runs: tuple[Run, ...]
     gaps: tuple[Gap, ...]
-    aggregates: tuple[Aggregate, ...]
+    aggregates: Aggregates
     health: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -37,7 +37,7 @@ from exporter.model import (
 )
 from exporter.resolver import KnobResolver
 from exporter.runs import StationRun, TraceRun
-from exporter.selfmetrics import Tally
+from exporter.selfmetrics import Tally, zeros
 from exporter.station import Station
 from exporter.timeline import Stream
 from exporter.trace import SilentStation, Trace
@@ -48,6 +48,7 @@ _log = logging.getLogger(__name__)
 
 RENDER_S = 1.0
 EXIT_TIMEOUT_S = 2.0
+_BOOKS_EVERY_NS = 10_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class Monitor:
         self._known: set[str] = set()
         self._undeclared: set[str] = set()
         self._is_running = False
+        self._books_due_ns = 0
         self._pid = 0
         self._stopping = threading.Event()
         self._renderer: threading.Thread | None = None
@@ -150,6 +152,7 @@ class Monitor:
         if self._is_running or not self.settings.enabled:
             return
         self._is_running, self._pid = True, os.getpid()
+        self._tally.set("start_timestamp_seconds", self._clocks.wall_ns() / 1e9)
         self._stopping.clear()
         if isinstance(self._archive, Service):
             self._archive.start()
@@ -242,10 +245,11 @@ class Monitor:
 
     def page_samples(self) -> list[SelfSample]:
         """Return the own numbers of monitor and archive."""
-        own = self._tally.samples()
-        own.append(
-            SelfSample("heartbeat_timestamp_seconds", self._clocks.wall_ns() / 1e9, ("exporter",))
-        )
+        self._look_at_books()
+        own = zeros() + self._tally.samples()
+        age_ns = self._clocks.monotonic_ns() - self._worker.passed_ns
+        passed_s = (self._clocks.wall_ns() - age_ns) / 1e9
+        own.append(SelfSample("heartbeat_timestamp_seconds", passed_s, ("exporter",)))
         if isinstance(self._archive, Service):
             own += self._archive.self_samples()
         return own
@@ -356,6 +360,16 @@ class Monitor:
             if declared is not None
         }
         return station_spec(key, base | options, self.settings.registry)
+
+    def _look_at_books(self) -> None:
+        """Tell what the books lack; not at every page, for it looks at every open block."""
+        now = self._clocks.monotonic_ns()
+        if now < self._books_due_ns:
+            return
+        self._books_due_ns = now + _BOOKS_EVERY_NS
+        books = self.accounting()
+        left = books["offered"] - books["open"] - books["handed_on"] - books["dropped"]
+        self._tally.set("accounting_residual_samples", left, "exporter")
 
     def _on_end(self, trace_id: str) -> None:
         self._worker.inbox.append((trace_id, self._clocks.monotonic_ns(), EndReason.HOST))

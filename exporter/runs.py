@@ -55,11 +55,11 @@ class StationRun:
         )
 
     @property
-    def open_samples(self) -> int:
-        """Samples that are neither handed on nor dropped."""
+    def kept_samples(self) -> int:
+        """Samples that have left the queues and are neither handed on nor counted as dropped."""
         held = self.stream.held_samples + self.follower.held_samples
-        tracks = sum(track.open_samples for track in self.tracks.values())
-        return self.queued_samples + held + tracks
+        late = self.stream.too_late + self.follower.too_late  # counted when the trace ends
+        return held + late + sum(track.open_samples for track in self.tracks.values())
 
 
 @dataclass(slots=True)

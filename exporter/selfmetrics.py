@@ -15,21 +15,55 @@ from exporter.model import SelfSample
 
 @dataclass(frozen=True, slots=True)
 class SelfMetric:
-    """One own number: its name, its Prometheus type, its help and its labels."""
+    """One own number.
+
+    Attributes:
+        name: Without ``monitoring_``.
+        type: Prometheus type.
+        help: One sentence for /metrics.
+        labels: Names of its labels.
+        known: Values of the labels that are shown from the start.
+    """
 
     name: str
     type: str
     help: str
     labels: tuple[str, ...] = ()
+    known: tuple[tuple[str, ...], ...] = ()
 
 
 _C, _G = "counter", "gauge"
+
+
+def _each(*reasons: str) -> tuple[tuple[str, ...], ...]:
+    return tuple((reason,) for reason in reasons)
+
+
+_RECORDS = ("bucket", "trace_started", "trace_ended", "knob_changed")
+_LOSSES = ("overrun", "too_late", "disk_full", "spool_full", "queue_full", "invalid")
+_DROPS = (
+    *(
+        (kind, reason)
+        for kind in _RECORDS
+        for reason in ("queue_full", "spool_full", "invalid", "erased")
+    ),
+    ("segment", "disk_full"),
+    ("batch", "spool_full"),
+)
 
 SELF_METRICS: dict[str, SelfMetric] = {
     metric.name: metric
     for metric in (
         SelfMetric("blocks_rejected_total", _C, "Blocks refused at the tap.", ("reason",)),
-        SelfMetric("samples_dropped_total", _C, "Samples lost before the archive.", ("reason",)),
+        SelfMetric(
+            "samples_dropped_total",
+            _C,
+            "Samples lost before the archive.",
+            ("reason",),
+            known=_each(*_LOSSES, "erased"),
+        ),
+        SelfMetric("start_timestamp_seconds", _G, "When monitoring was started."),
+        SelfMetric("accounting_residual_samples", _G, "Samples that the books lack.", ("part",)),
         SelfMetric("active_calls", _G, "Traces that are running in this process."),
         SelfMetric("traces_refused_total", _C, "Traces refused at their start.", ("reason",)),
         SelfMetric("trace_id_suffixed_total", _C, "Known trace ids that started again."),
@@ -49,19 +83,30 @@ SELF_METRICS: dict[str, SelfMetric] = {
         SelfMetric("samples_archived_total", _C, "Samples of audio whose rows are in SQL."),
         SelfMetric("samples_quarantined_total", _C, "Samples whose rows were set aside."),
         SelfMetric("records_total", _C, "Records offered to the archive.", ("kind",)),
-        SelfMetric("records_dropped_total", _C, "Records dropped.", ("kind", "reason")),
+        SelfMetric(
+            "records_dropped_total", _C, "Records dropped.", ("kind", "reason"), known=_DROPS
+        ),
         SelfMetric("records_archived_total", _C, "Records in the database.", ("kind",)),
-        SelfMetric("records_quarantined_total", _C, "Records set aside.", ("reason",)),
+        SelfMetric(
+            "records_quarantined_total",
+            _C,
+            "Records set aside.",
+            ("reason",),
+            known=_each("poison", "trace_conflict", "unusable"),
+        ),
         SelfMetric("queue_length", _G, "Records waiting in memory.", ("queue",)),
         SelfMetric("queue_capacity", _G, "Most records that may wait.", ("queue",)),
         SelfMetric("spool_batches", _G, "Batch files waiting for the database."),
         SelfMetric("spool_bytes", _G, "Bytes of these files."),
         SelfMetric("spool_limit_bytes", _G, "Most bytes of these files."),
+        SelfMetric("spool_free_bytes", _G, "Free bytes where the spool is."),
         SelfMetric("spool_oldest_timestamp_seconds", _G, "Time of the oldest batch file; 0: none."),
         SelfMetric("spool_write_errors_total", _C, "Batch files that could not be written."),
         SelfMetric("spool_corrupt_batches_total", _C, "Damaged batch files set aside."),
         SelfMetric("audio_segments_written_total", _C, "Segment files written."),
         SelfMetric("audio_write_errors_total", _C, "Segment files that could not be written."),
+        SelfMetric("audio_free_bytes", _G, "Free bytes where the segments are."),
+        SelfMetric("audio_size_bytes", _G, "Bytes, free or not, where the segments are."),
         SelfMetric("db_up", _G, "1 while the database answers."),
         SelfMetric("db_attempts_total", _C, "Uploads tried.", ("result",)),
         SelfMetric("db_watchdog_kills_total", _C, "Hung database connections cut."),
@@ -70,7 +115,11 @@ SELF_METRICS: dict[str, SelfMetric] = {
         SelfMetric("highest_closed_bucket_timestamp_seconds", _G, "Newest bucket offered."),
         SelfMetric("highest_archived_bucket_timestamp_seconds", _G, "Newest bucket in SQL."),
         SelfMetric("retention_deleted_total", _C, "Things that retention deleted.", ("kind",)),
-        SelfMetric("retention_last_success_timestamp_seconds", _G, "Last complete retention."),
+        SelfMetric(
+            "retention_last_success_timestamp_seconds",
+            _G,
+            "Last complete retention; at first, its start.",
+        ),
         SelfMetric("erasures_total", _C, "Erased calls refused, erasures completed.", ("result",)),
         SelfMetric("audio_orphans", _G, "Orphans that the last walk found.", ("kind",)),
         SelfMetric("unclean_shutdowns_total", _C, "Earlier processes that died."),
@@ -78,6 +127,16 @@ SELF_METRICS: dict[str, SelfMetric] = {
     )
 }
 """All own metrics by name."""
+
+
+def zeros() -> list[SelfSample]:
+    """Return the counters whose labels are known, at 0, so that their first event can be seen."""
+    return [
+        SelfSample(metric.name, 0.0, labels)
+        for metric in SELF_METRICS.values()
+        if metric.type == _C
+        for labels in metric.known or (() if metric.labels else ((),))
+    ]
 
 
 class Tally:

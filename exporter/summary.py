@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from exporter.aggregates import NONE, Aggregates
 from exporter.analysis import hum, pairs
 from exporter.analysis.activelevel import active_level
 from exporter.analysis.analyzer import GATING_BLOCK
@@ -17,7 +18,7 @@ from exporter.analysis.frames import Matrix
 from exporter.analysis.loudness import Integrated
 from exporter.health import Defects, Health, Weight, judge
 from exporter.metrics import COLUMNS, FRAME_METRICS
-from exporter.model import BUCKET_SECONDS, Aggregate, Tap, TapBucket
+from exporter.model import BUCKET_SECONDS, Tap, TapBucket
 from exporter.timeline import to_ns
 from exporter.track import ClosedTap
 
@@ -73,11 +74,11 @@ def summarise(
         silence_dbfs: Frames below are silent.
         has_pairs: Whether PRE is compared with POST in this bucket.
     """
-    paired: dict[str, Aggregate] = {}
+    paired = NONE
     if has_pairs and len(taps) == len(Tap):
         paired = _compared(taps, memory, silence_dbfs)
     return tuple(
-        _tap_bucket(closed, memory, paired if tap is Tap.POST else {}, weights)
+        _tap_bucket(closed, memory, paired if tap is Tap.POST else NONE, weights)
         for tap, closed in taps.items()
     )
 
@@ -85,12 +86,21 @@ def summarise(
 def _tap_bucket(
     closed: ClosedTap,
     memory: StationMemory,
-    paired: dict[str, Aggregate],
+    paired: Aggregates,
     weights: Mapping[str, Weight],
 ) -> TapBucket:
     values = dict(_bucket_values(closed, memory.integrated[closed.tap]))
     health = _health(closed, values, paired, weights)
     values["health.audio_score"] = health.score
+    of_bucket = Aggregates.of_values(values, closed.start_ns)
+    aggregates = Aggregates.joined((of_bucket, _of_frames(closed), _of_notes(closed), paired))
+    return to_tap_bucket(closed, aggregates, health.costs)
+
+
+def to_tap_bucket(
+    closed: ClosedTap, aggregates: Aggregates, health: Mapping[str, float]
+) -> TapBucket:
+    """Return what is archived of a tap: its sound, its gaps, and these numbers."""
     return TapBucket(
         tap=closed.tap,
         rate=closed.rate,
@@ -98,13 +108,8 @@ def _tap_bucket(
         due_samples=closed.due_samples,
         runs=closed.runs,
         gaps=closed.gaps,
-        aggregates=(
-            *(_single(key, value, closed.start_ns) for key, value in values.items()),
-            *_of_frames(closed),
-            *_of_notes(closed),
-            *paired.values(),
-        ),
-        health=health.costs,
+        aggregates=aggregates,
+        health=health,
     )
 
 
@@ -181,10 +186,10 @@ def _hiss(closed: ClosedTap) -> float:
 
 def _compared(
     taps: Mapping[Tap, ClosedTap], memory: StationMemory, silence_dbfs: float
-) -> dict[str, Aggregate]:
+) -> Aggregates:
     """Compare PRE with POST, unless they are found to have nothing in common."""
     if memory.is_unrelated:
-        return {}
+        return NONE
     pre, post = taps[Tap.PRE], taps[Tap.POST]
     found = pairs.compare(
         _side(pre), _side(post), pre.rate, silence_dbfs=silence_dbfs, known_delay=memory.delay
@@ -195,11 +200,12 @@ def _compared(
         memory.weak += found.correlation < UNRELATED_BELOW
     if found.delay_samples is not None:
         memory.delay = found.delay_samples
-    at_ns = pre.start_ns
-    return {
-        **{key: _aggregate(key, values, at_ns) for key, values in found.frames.items()},
-        **{key: _single(key, value, at_ns) for key, value in found.bucket.items()},
-    }
+    return Aggregates.joined(
+        (
+            Aggregates.of_series(found.frames, pre.start_ns),
+            Aggregates.of_values(found.bucket, pre.start_ns),
+        )
+    )
 
 
 def _side(closed: ClosedTap) -> pairs.Side:
@@ -216,13 +222,13 @@ def _side(closed: ClosedTap) -> pairs.Side:
 def _health(
     closed: ClosedTap,
     values: Values,
-    paired: Mapping[str, Aggregate],
+    paired: Aggregates,
     weights: Mapping[str, Weight],
 ) -> Health:
     def mean(key: str) -> float | None:
-        if key in paired:
-            return paired[key].avg
-        known = closed.column(key) if key in COLUMNS else np.empty(0)
+        if key not in COLUMNS:
+            return paired.mean_of(key)
+        known = closed.column(key)
         known = known[~np.isnan(known)]
         return float(known.mean()) if known.size else None
 
@@ -242,24 +248,17 @@ def _health(
     )
 
 
-def _single(key: str, value: float, at_ns: int) -> Aggregate:
-    return Aggregate(key, 1, value, value, value, value, at_ns)
+def _of_notes(closed: ClosedTap) -> Aggregates:
+    return Aggregates.of_series(
+        {key: np.array(notes.values, np.float64) for key, notes in closed.notes.items()},
+        [to_ns(notes.position, closed.rate) for notes in closed.notes.values()],
+    )
 
 
-def _aggregate(key: str, values: npt.NDArray[np.float64], at_ns: int) -> Aggregate:
-    low, high, total = float(values.min()), float(values.max()), float(values.sum())
-    return Aggregate(key, len(values), low, high, total, float(values[-1]), at_ns)
-
-
-def _of_notes(closed: ClosedTap) -> Iterator[Aggregate]:
-    for key, notes in closed.notes.items():
-        yield _aggregate(key, np.array(notes.values), to_ns(notes.position, closed.rate))
-
-
-def _of_frames(closed: ClosedTap) -> list[Aggregate]:
+def _of_frames(closed: ClosedTap) -> Aggregates:
     """Aggregate the columns of frame measurements; a column without a value has no aggregate."""
     if not len(closed.rows):
-        return []
+        return NONE
     rows: Matrix = closed.rows[:, : len(FRAME_METRICS)]
     known = ~np.isnan(rows)
     count = known.sum(axis=0)
@@ -269,9 +268,7 @@ def _of_frames(closed: ClosedTap) -> list[Aggregate]:
     last = rows[len(rows) - 1 - known[::-1].argmax(axis=0), np.arange(rows.shape[1])]
     base = closed.start_ns // (BUCKET_SECONDS * 10**9) * BUCKET_SECONDS * closed.rate
     last_ns = to_ns(base + int(closed.starts[-1]), closed.rate)
-    columns = zip(FRAME_METRICS, count, low, high, total, last, strict=True)
-    return [
-        Aggregate(metric.key, int(n), float(lo), float(hi), float(sum_), float(newest), last_ns)
-        for metric, n, lo, hi, sum_, newest in columns
-        if n
-    ]
+    there = np.flatnonzero(count)
+    table = np.stack([count, low, high, total, last], axis=1)[there]
+    keys = [FRAME_METRICS[column].key for column in there.tolist()]
+    return Aggregates(keys, table, np.full(len(keys), last_ns))

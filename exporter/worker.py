@@ -75,6 +75,7 @@ class Worker:
         self.page = Page()
         self.inbox: deque[TraceRun | StationRun | tuple[str, int, EndReason]] = deque()
         self.on_ended: deque[str] = deque()
+        self.passed_ns = clock()
         limits = settings.limits
         self._limits = limits
         self._observing = Observing(settings.metrics, tally)
@@ -123,13 +124,21 @@ class Worker:
             self._thread = None
 
     def step(self) -> None:
-        """Run one pass now; used by the thread, by simulated time and by ``flush``."""
+        """Run one pass now; used by the thread, by simulated time and by ``flush``.
+
+        What fails is counted and logged; the host, which may be calling, does not feel it.
+        """
         with self._lock:
             started, now = time.thread_time(), self._clock()
-            self._pass(now)
+            try:
+                self._pass(now)
+            except Exception:
+                self._tally.add("worker_errors_total")
+                _log.exception("a pass of the exporter thread failed; going on with the next one")
             spent = time.thread_time() - started
             self._sampling.spend(spent, now)
             self._tally.add("worker_passes_total")
+            self.passed_ns = now
             self._tally.add("worker_seconds_total", by=spent)
 
     def render(self, own: list[SelfSample]) -> None:
@@ -143,24 +152,24 @@ class Worker:
             self._tally.add("series_overflow_total", by=self.page.overflow)
 
     def accounting(self) -> dict[str, int]:
-        """Count samples: offered = rejected + open + handed_on + dropped, at any rest."""
+        """Count samples: offered = open + handed_on + dropped, whatever comes meanwhile."""
         with self._lock:
-            runs = [run for trace in self._traces.values() for run in trace.stations.values()]
-            waiting = sum(run.queued_samples for run in runs)
+            waiting = kept = 0
+            for trace in self._traces.values():
+                for run in trace.stations.values():
+                    waiting += run.queued_samples
+                    kept += run.kept_samples
+                    self._breath.take()
             return {
                 "offered": self._offered + waiting,
-                "open": sum(run.open_samples for run in runs),
+                "open": waiting + kept,
                 "handed_on": self._closer.handed_samples,
                 "dropped": int(self._tally.total("samples_dropped_total")),
             }
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            try:
-                self.step()
-            except Exception:
-                self._tally.add("worker_errors_total")
-                _log.exception("a pass of the exporter thread failed; going on with the next one")
+            self.step()
             self._wake.wait(PASS_S)
             self._wake.clear()
 

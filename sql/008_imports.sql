@@ -74,3 +74,26 @@ BEGIN
     RETURN NULL;
 END
 $$;
+
+-- As before, but where nobody knows what was due, what came is no evidence either.
+CREATE OR REPLACE FUNCTION reconciliation(from_ts timestamptz, to_ts timestamptz)
+RETURNS TABLE (
+    station_key text, tap text, due_samples bigint, received_samples bigint, gap_samples bigint,
+    lost_samples bigint, residual bigint
+) LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    WITH due AS (
+        SELECT station_key, tap, sum(due_samples)::bigint AS due,
+               sum(received_samples)::bigint AS received
+        FROM v_tap_buckets
+        WHERE bucket_ts BETWEEN from_ts AND to_ts AND due_samples IS NOT NULL
+        GROUP BY station_key, tap
+    ), missing AS (
+        SELECT station_key, tap, sum(samples)::bigint AS samples,
+               coalesce(sum(samples) FILTER (WHERE is_loss), 0)::bigint AS lost
+        FROM v_gaps WHERE bucket_ts BETWEEN from_ts AND to_ts
+        GROUP BY station_key, tap
+    )
+    SELECT d.station_key, d.tap, d.due, d.received, coalesce(m.samples, 0), coalesce(m.lost, 0),
+           d.due - d.received - coalesce(m.samples, 0)
+    FROM due d LEFT JOIN missing m USING (station_key, tap)
+$$;

@@ -19,6 +19,7 @@ if os.environ.get("CI"):
 pytest_plugins = [
     "tests.fix_drilldown",
     "tests.fix_browser",
+    "tests.fix_grafana",
     "tests.fix_postgres",
     "tests.fix_proxy",
     "tests.fix_seeded",

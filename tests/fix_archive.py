@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from exporter.aggregates import Aggregate, Aggregates
 from exporter.config import Settings
-from exporter.model import Aggregate, Bucket, Run, Tap, TapBucket
+from exporter.model import Bucket, Run, Tap, TapBucket
 
 START_NS = 1_767_225_600 * 10**9
 """2026-01-01T00:00:00Z."""
@@ -23,7 +24,7 @@ def bucket(
     )
     frames = Aggregate("stream.frames", 1, 5.0, 5.0, 5.0, 5.0, last_ns)
     run = Run(first, b"\x01\x02" * 1_600)
-    tap = TapBucket(Tap.PRE, RATE, first, 1_600, (run,), (), (rms, frames))
+    tap = TapBucket(Tap.PRE, RATE, first, 1_600, (run,), (), Aggregates.of((rms, frames)))
     return Bucket(trace_id, "St_3_3333", at, (tap,), {"pcm.input_gain_db": 0.0})
 
 

@@ -33,9 +33,9 @@ from deploy.postgres import HOST, EmbeddedPostgres
 from deploy.replay import NS, SimulatedClock
 from deploy.speech import demo_speech
 from exporter import Clocks, Monitor
+from exporter.aggregates import Aggregates
 from exporter.config import Settings, load_settings
 from exporter.model import (
-    Aggregate,
     Bucket,
     Cause,
     EndReason,
@@ -363,7 +363,7 @@ def _tap(tap: Tap, samples: Samples, at: int) -> TapBucket:
     if tap is Tap.POST:
         values |= {"pair.gain_db": 20 * math.log10(2), "pair.delay_ms": 100_000 / RATE}
         values |= {"pair.polarity_inverted": 1.0}
-    rows = tuple(Aggregate(key, 1, value, value, value, value, at) for key, value in values.items())
+    rows = Aggregates.of_values(values, at)
     runs = (Run(0, samples.astype("<i2").tobytes()),) if samples.any() else ()
     gaps = () if runs else (Gap(0, len(samples), Cause.DISABLED),)
     return TapBucket(tap, RATE, 0, len(samples), runs, gaps, rows)

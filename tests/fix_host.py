@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter import Clocks, Monitor
+from exporter.aggregates import Aggregate
 from exporter.config import Settings, load_settings
-from exporter.model import Aggregate, Bucket, Cause, Record, Tap
+from exporter.model import Bucket, Cause, Record, Tap
 from exporter.station import Chain, Station
 
 RATE = 16_000

@@ -25,11 +25,11 @@ import pytest
 from archiver import Archiver
 from archiver.migrations import migrate
 from deploy.cli import main
+from exporter.aggregates import Aggregate, Aggregates
 from exporter.knobs import shipped_registry
 from exporter.model import (
     BUCKET_NS,
     BUCKET_SECONDS,
-    Aggregate,
     Bucket,
     Cause,
     EndReason,
@@ -213,7 +213,7 @@ def _tap(
             "pair.limited_ratio": (0.02,) * 3,
             "pair.speech_lost_ratio": (0.1 if costs else 0.0,) * 3,
         }
-    aggregates = tuple(
+    aggregates = Aggregates.of(
         Aggregate(key, 250, low, high, 250 * mean, mean, at + BUCKET_NS - 20_000_000)
         for key, (low, high, mean) in values.items()
     )

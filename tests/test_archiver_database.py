@@ -12,9 +12,9 @@ from psycopg import sql
 from archiver.batch import Batch, Entry, to_entry
 from archiver.database import Applied, Database
 from archiver.migrations import migrate, shipped
+from exporter.aggregates import Aggregate, Aggregates
 from exporter.model import (
     LOSS,
-    Aggregate,
     Bucket,
     Cause,
     EndReason,
@@ -97,7 +97,7 @@ def _scored(half: Bucket, samples: int, score: float) -> Bucket:
     (tap,) = half.taps
     health = Aggregate("health.audio_score", 1, score, score, score, score, half.bucket_ns)
     run = Run(tap.first_sample, bytes(2 * samples))
-    aggregates, costs = (*tap.aggregates, health), {"loss": 100.0 - score}
+    aggregates, costs = Aggregates.of((*tap.aggregates, health)), {"loss": 100.0 - score}
     scored = replace(tap, due_samples=samples, runs=(run,), aggregates=aggregates, health=costs)
     return replace(half, taps=(scored,))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import butter, lfilter
 
+from exporter import closing, summary
 from exporter.closing import Sampling
 from exporter.config import load_settings
 from exporter.errors import ConfigError, TraceError
 from exporter.health import DEFECTS, Defects, judge
 from exporter.knobs import KnobValues
 from exporter.metrics import METRICS, Form, Per, host_metric, shipped_metrics
-from exporter.model import Tap, TraceEnded
+from exporter.model import Tap, TapBucket, TraceEnded
 from tests.fix_host import RATE, SECOND, START, Host
 from tests.fix_speech import Speech
 
@@ -146,6 +148,38 @@ def test_a_filter_that_forgets_its_state_clicks_at_borders(talking: Host, speech
 
     assert clicking["pipe.border_click_ratio"].avg > 0.1
     assert clean["pipe.border_click_ratio"].avg < 0.03
+
+
+def test_a_call_may_begin_anywhere_in_a_bucket(speech: Speech) -> None:
+    """Its frames then lie across the borders; every bucket of speech has its numbers."""
+    host = Host(speech.samples, start=BORDER + SECOND // 3)
+    host.send(15)
+
+    buckets = host.end().aggregates()[1:3]
+
+    assert ["pipe.border_click_ratio" in bucket for bucket in buckets] == [True, True]
+
+
+def test_a_bucket_that_cannot_be_measured_is_archived_without_numbers(
+    talking: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its sound is not lost, the error is counted and told, and the next bucket has numbers."""
+    real, calls = summary.summarise, iter([True])
+
+    def fail_once(*args: Any, **options: Any) -> tuple[TapBucket, ...]:
+        if next(calls, False):
+            raise RuntimeError("a defect")
+        return real(*args, **options)
+
+    monkeypatch.setattr(closing, "summarise", fail_once)
+    talking.send(10)
+    archive = talking.end()
+
+    first, second, *_ = archive.buckets()
+    assert [5 * RATE] * 4 == [t.received_samples for b in (first, second) for t in b.taps]
+    assert [0, 0] == [len(tap.aggregates) for tap in first.taps]
+    assert all(len(tap.aggregates) > 30 for tap in second.taps)
+    assert "archived without numbers" in caplog.text
 
 
 def test_long_blocks_have_no_border_clicks(talking: Host) -> None:

@@ -53,7 +53,7 @@ from tests.fix_old_export import (
     write_csv,
     write_old_export,
 )
-from tests.fix_seeded import Seeded
+from tests.fix_seeded import Seeded, fill
 from tests.test_docs import page, table_rows
 
 PAGE = "docs/import.md"
@@ -211,6 +211,18 @@ def test_what_is_unknown_is_null(archive: Seeded, old: Path) -> None:
     totals += "JOIN call_list USING (trace_id) WHERE trace_id = "
     assert [(None, None, None)] == archive.query(f"{totals}'{ONE}'")  # another station has no sound
     assert [(None, 7 * RATE, None)] == archive.query(f"{totals}'{LATER}'")
+
+
+def test_what_is_unknown_raises_no_alarm(archive: Seeded, old: Path) -> None:
+    """The books of all stations balance: what was never written down as due is not in them."""
+    fill(archive.conninfo, archive.folder, int(START.timestamp()) * 10**9)
+
+    run(archive, old)
+
+    books = archive.query(
+        "SELECT residual FROM reconciliation('2026-01-03', '2026-01-04') WHERE due_samples > 0"
+    )
+    assert [(0,)] * 4 == books
 
 
 def test_calls_are_derived(archive: Seeded, old: Path) -> None:

@@ -95,7 +95,9 @@ def check(frames: Samples, rate: int) -> None:
         assert row["spectral_flatness"] == pytest.approx(flatness(power), rel=1e-3, abs=1e-6)
         assert row["spectral_flux"] == pytest.approx(flux(power, powers[i - 1]), abs=1e-3)
         expected = harmonic_ratio(pair.reshape(-1, step).sum(axis=1), rate / step)
-        assert row["harmonic_ratio"] == pytest.approx(expected, abs=3e-3)
+        # Where no lag stands out, another one than the best may be found.
+        assert row["harmonic_ratio"] < expected + 3e-3
+        assert row["harmonic_ratio"] > expected - (0.1 if expected > 0.9 else 0.4)
         edges = (0.0, 500.0, 2_000.0, min(8_000.0, rate / 2))
         for key, low, high in zip(BANDS, edges, edges[1:], strict=False):
             level = band(power, low, high)
@@ -277,6 +279,22 @@ def test_harmonic_ratio_of_a_tone_is_1(hertz: int) -> None:
     tone = sine(16_000, hertz, amplitude=2_000) + np.int16(20_000)
 
     assert (column(tone, 16_000, "harmonic_ratio") > 0.98).all()
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
+def test_harmonic_ratio_of_voiced_speech_is_that_of_all_lags(speech: Speech, rate: int) -> None:
+    """Where the best lag has 0.5 or more, looking closely about one is enough in 97 % of frames."""
+    frames = frames_of(
+        scipy.signal.resample_poly(speech.samples[16_000:80_000], rate, 16_000), rate
+    )
+    actual, step = column(frames, rate, "harmonic_ratio"), step_of(rate)
+    pairs = np.concatenate([frames[:-1], frames[1:]], axis=1).astype(np.float64)
+    reduced = pairs.reshape(len(pairs), -1, step).sum(axis=2)
+    expected = np.array([harmonic_ratio(pair, rate / step) for pair in reduced])
+    voiced = expected > 0.5
+
+    assert voiced.sum() > 50
+    assert np.mean(np.abs(actual - expected)[voiced] < 3e-3) > 0.97
 
 
 def test_harmonic_ratio_at_the_reduced_rate_is_near_that_of_the_full_rate(speech: Speech) -> None:

@@ -58,6 +58,8 @@ class Retention:
 
     def start(self, audio_root: Path) -> None:
         """Run every five minutes in a thread of its own."""
+        # One that never succeeds grows old too.
+        self._tally.set("retention_last_success_timestamp_seconds", time.time())
         self._scheduler = BackgroundScheduler(timezone=UTC)
         self._scheduler.add_job(
             self._run_safely,

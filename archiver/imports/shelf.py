@@ -12,6 +12,7 @@ from archiver.audio import AudioStore
 from archiver.audio_reader import AudioGoneError, read_samples
 from archiver.imports.loader import Loader, Stand, Verdict
 from archiver.imports.old_audio import Piece, Recording, Sound
+from exporter.aggregates import Aggregates
 from exporter.model import Bucket, Run, Tap, TapBucket
 
 _AT_ONCE = 100
@@ -113,6 +114,14 @@ def _hash(pcm: bytes) -> bytes:
 def _bucket(recording: Recording, piece: Piece, pcm: bytes) -> tuple[Bucket, TapBucket]:
     """Return a bucket that has this sound alone, for the store."""
     run = Run(piece.first, pcm)
-    tap = TapBucket(Tap(recording.tap), recording.rate, piece.first, piece.samples, (run,), (), ())
+    tap = TapBucket(
+        Tap(recording.tap),
+        recording.rate,
+        piece.first,
+        piece.samples,
+        (run,),
+        (),
+        Aggregates.of(()),
+    )
     ns = int(piece.bucket_ts.timestamp()) * _NS
     return Bucket(recording.trace_id, recording.station_key, ns, (tap,), {}), tap

@@ -23,6 +23,8 @@ TIME_CONSTANT_S = 0.03
 HANGOVER_S = 0.2
 MARGIN_DB = 15.9
 BLOCKS_PER_SECOND = 1_000
+PIECE = 1_000
+"""Blocks that are read in one go: their samples stay in the cache."""
 THRESHOLDS = 15
 """1, 2, 4 ... 16384, as for 16-bit samples in ITU-T G.191."""
 
@@ -52,8 +54,9 @@ class _Recording:
         above = np.flatnonzero(self.envelope >= threshold)
         if not above.size:
             return None
-        gaps = np.diff(above, append=self.envelope.size)
-        active = self.block * int(np.minimum(gaps, self.hangover + 1).sum())
+        longest = self.hangover + 1
+        spans = np.minimum(above[1:] - above[:-1], longest).sum()
+        active = self.block * int(spans + min(self.envelope.size - above[-1], longest))
         # The last block may have been filled up.
         return _decibels(self.energy / min(active, self.samples))
 
@@ -81,15 +84,19 @@ def active_level(pcm: npt.NDArray[np.int16], rate: int) -> tuple[float, float]:
 def _read(pcm: npt.NDArray[np.int16], rate: int) -> _Recording:
     """Take the energy, and the envelope: the rectified signal smoothed twice with 30 ms."""
     block = rate // BLOCKS_PER_SECOND
-    blocks = -(-pcm.size // block)
-    real = np.zeros((blocks, block), np.float32)
-    real.reshape(-1)[: pcm.size] = pcm
-    energy = float(np.vecdot(real, real).sum(dtype=np.float64))
-    means = np.abs(real, out=real) @ np.full(block, 1.0 / block, np.float32)
+    means = np.empty(-(-pcm.size // block), np.float64)
+    real = np.empty((PIECE, block), np.float32)
+    average = np.full(block, 1.0 / block, np.float32)
+    energy = 0.0
+    for first in range(0, len(means), PIECE):
+        part = pcm[first * block : (first + PIECE) * block]
+        flat = real.reshape(-1)
+        flat[: part.size], flat[part.size :] = part, 0
+        energy += float(np.vecdot(real, real).sum(dtype=np.float64))
+        place = means[first : first + PIECE]
+        place[:] = (np.abs(real, out=real) @ average)[: len(place)]
     decay = math.exp(-block / (rate * TIME_CONSTANT_S))
-    envelope = lfilter(
-        [(1.0 - decay) ** 2], [1.0, -2.0 * decay, decay**2], means.astype(np.float64)
-    )
+    envelope = lfilter([(1.0 - decay) ** 2], [1.0, -2.0 * decay, decay**2], means)
     return _Recording(pcm.size, energy, envelope, block, math.ceil(HANGOVER_S * rate / block))
 
 

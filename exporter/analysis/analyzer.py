@@ -24,6 +24,7 @@ _VOICE = slice(_SPECTRAL.stop, _SPECTRAL.stop + 3)
 _LOUDNESS = slice(_VOICE.stop, WIDTH)
 _BANDS = slice(COLUMNS["fft.low_band_energy"], COLUMNS["fft.high_band_energy"] + 1)
 _FLOOR_DB = -120.0
+PORTION_ROWS = 4_000
 
 
 class Analyzer:
@@ -47,8 +48,9 @@ class Analyzer:
         for turn in _turns(stretches):
             for rate in {stretches[index].rate for index in turn}:
                 indices = [index for index in turn if stretches[index].rate == rate]
-                rows = self._measure_once([stretches[index] for index in indices], rate)
-                found.update(zip(indices, rows, strict=True))
+                for some in _portions(stretches, indices):
+                    rows = self._measure_once([stretches[index] for index in some], rate)
+                    found.update(zip(some, rows, strict=True))
         return [found[index] for index in range(len(stretches))]
 
     def glance(self, pcm: bytes, rate: int) -> Matrix:
@@ -96,6 +98,21 @@ def _turns(stretches: Sequence[Stretch]) -> Iterator[list[int]]:
         chosen = set(turn)
         left = [index for index in left if index not in chosen]
         yield turn
+
+
+def _portions(stretches: Sequence[Stretch], indices: list[int]) -> Iterator[list[int]]:
+    """Part stretches so that what is measured in one go stays small, however much has piled up."""
+    portion: list[int] = []
+    size = 0
+    for index in indices:
+        stretch = stretches[index]
+        size += (stretch.end - stretch.position) // stretch.frame_samples
+        portion.append(index)
+        if size >= PORTION_ROWS:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _spectra(stretches: list[Stretch], pcm: list[bytes], counts: list[int], rate: int) -> Matrix:

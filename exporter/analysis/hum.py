@@ -22,6 +22,7 @@ MAINS_HZ = (50, 60)
 LEAST_RATE = 1_000
 TAPS_PER_STEP = 8
 PIECE = 250
+MOST_HARMONICS = 5
 BESIDE_HZ = 10
 TINY = 1e-20
 
@@ -48,7 +49,7 @@ class HumThresholds:
     main_db: float = 18.0
     line_db: float = 10.0
     lines: int = 2
-    harmonics: int = 5
+    harmonics: int = MOST_HARMONICS
     wander_hz: float = 0.5
     floor_dbfs: float = -70.0
 
@@ -125,11 +126,12 @@ def _least_power(signal: Real, size: int) -> Values:
     """Return the least power of each bin, 1 Hz apart, over the windows of a second.
 
     Returns:
-        float64 ``[size // 2 + 1]``, mean square of the sine that would fill the bin.
+        float64 ``[311]``, mean square of the sine that would fill the bin.
     """
     window = _hann(size)
     windows = np.lib.stride_tricks.sliding_window_view(signal, size)[:: size // 2]
-    spectra = np.abs(scipy.fft.rfft(windows * window))
+    looked_at = slice(max(MAINS_HZ) * MOST_HARMONICS + BESIDE_HZ + 1)
+    spectra = np.abs(scipy.fft.rfft(windows * window)[:, looked_at])
     return np.asarray(2 * spectra.min(axis=0).astype(np.float64) ** 2)
 
 

@@ -216,18 +216,21 @@ class _Sound:
         self._pcm, self._starts, self._post = pcm, starts, post
         self.count, self._samples = post.shape
         self._pre = rows(pcm, starts, self._samples).astype(np.float32)
+        self._pre_spectra = alignment.spectra(self._pre)
+        self._post_spectra = alignment.spectra(self._post)
+        self._cross = alignment.cross_spectrum(self._pre_spectra, self._post_spectra)
 
     def fraction(self) -> float:
         """Return the part of a sample that POST lies further behind."""
-        return alignment.fraction(self._pre, self._post)
+        return alignment.fraction(self._cross, self._samples)
 
     def delay_pre(self, by: float) -> None:
         """Delay PRE by part of a sample, and measure."""
         if abs(by) >= alignment.LEAST_FRACTION:
             self._pre = alignment.delayed(self._pcm, self._starts, self._samples, by=by)
-        pre, post = alignment.spectra(self._pre), alignment.spectra(self._post)
-        self._pre_power, self._post_power = _power(pre), _power(post)
-        self._cross = alignment.cross_spectrum(pre, post)
+            self._pre_spectra = alignment.spectra(self._pre)
+            self._cross = alignment.cross_spectrum(self._pre_spectra, self._post_spectra)
+        self._pre_power, self._post_power = _power(self._pre_spectra), _power(self._post_spectra)
         self._pre_energy = np.maximum(_products(self._pre, self._pre), _TINY)
         self._post_energy = _products(self._post, self._post)
         self._product = _products(self._pre, self._post)

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from exporter.analysis.voicing import TILE_ROWS, Voicing
 from exporter.model import FRAMES_PER_SECOND
 
 KEYS = (
@@ -38,7 +39,6 @@ KEYS = (
 _DOMINANT, _CENTROID, _BANDWIDTH, _ROLLOFF, _FLATNESS, _FLUX, _HARMONIC = range(7)
 _BANDS = slice(7, 10)
 
-TILE_ROWS = 256
 BIN_HZ = float(FRAMES_PER_SECOND)
 FULL_SCALE = 32_768.0
 FLOOR_DB = -120.0
@@ -49,13 +49,6 @@ FLATNESS_FLOOR = 1e-13
 # Bins are summed in blocks of 500 Hz: the borders of the bands are borders of blocks.
 BLOCK_BINS = 10
 BAND_BLOCKS = (slice(0, 1), slice(1, 4), slice(4, 16))
-
-VOICE_RATE = 8_000
-LOWEST_PITCH, HIGHEST_PITCH = 60, 400
-# What rounding leaves correlates too. To the energy of either part come -50 dB of the whole, which
-# is more than the rounding of a running sum takes away, and a tenth of a squared int16 step.
-PART_FLOOR = 1e-5
-ENERGY_FLOOR = 0.1
 
 Frames = npt.NDArray[np.int16]
 Real = npt.NDArray[np.float32]
@@ -78,7 +71,7 @@ def measure(frames: Frames, follows: Flags, rate: int) -> Values:
     rows, samples = len(frames), rate // FRAMES_PER_SECOND
     values = np.zeros((rows + TILE_ROWS, len(KEYS)), np.float64)
     # One reader after the other: the arrays of either fill the cache.
-    spectra, voicing = _Spectra(samples), _Voicing(samples)
+    spectra, voicing = _Spectra(samples), Voicing(samples)
     for start, real in _tiles(frames):
         spectra.read(real, values[start : start + TILE_ROWS])
     for start, real in _tiles(frames):
@@ -219,73 +212,3 @@ def _sums(blocks: int) -> Values:
     for band, part in enumerate(BAND_BLOCKS, 3):
         sums[part, 0, band] = 1
     return sums.reshape(-1, 6)
-
-
-class _Voicing:
-    """Harmonic ratio of each row of a tile with the row before it.
-
-    The largest coefficient of correlation of the overlapping parts of the last two frames x,
-    sum x[t] x[t+k] / sqrt(sum x[t]^2 sum x[t+k]^2), their mean removed, k from 1/400 s to 1/60 s.
-    From 16 kHz on, x are the sums of 2, 3 .. adjacent samples, as many as leave 8 kHz or more: a
-    low-pass filter (-4 dB at half that rate), whose aliases keep their period.
-    """
-
-    def __init__(self, samples: int) -> None:
-        self.step = _reduction(samples)
-        self.frame = samples // self.step
-        rate = self.frame * FRAMES_PER_SECOND
-        self.first, self.last = -(-rate // HIGHEST_PITCH), rate // LOWEST_PITCH
-        self.half = scipy.fft.next_fast_len(self.frame + self.last // 2 + 1, real=True)
-        self.reduced = np.empty((TILE_ROWS, self.frame), np.float32)
-        self.half_mean = np.full(self.frame, 0.5 / self.frame, np.float32)
-        self.pairs = np.zeros((TILE_ROWS - 1, 2 * self.half), np.float32)
-        self.ends = np.empty((TILE_ROWS - 1, self.last - self.first + 1), np.complex64)
-
-    def read(self, real: Real) -> Real:
-        """Return the ratio of each row but the first."""
-        pairs = self._pairs(real)
-        power: Real = np.abs(scipy.fft.rfft(self.pairs))
-        np.multiply(power, power, out=power)
-        # The inverse transform of a real spectrum is a cosine transform.
-        products = np.asarray(scipy.fft.dct(power, type=1), np.float32)
-        products *= np.float32(0.5 / self.half)
-        ratio = products[:, self.first : self.last + 1]
-        ratio /= np.sqrt(self._energies(pairs, products[:, 0]))
-        return np.asarray(np.clip(ratio.max(axis=1), 0, 1))
-
-    def _pairs(self, real: Real) -> Real:
-        """Fill ``pairs``: each row's frame behind the one before, at the reduced rate."""
-        reduced, pairs = self.reduced, self.pairs[:, : 2 * self.frame]
-        np.copyto(reduced, real[:, :: self.step])
-        for first in range(1, self.step):
-            reduced += real[:, first :: self.step]
-        half_mean = np.vecdot(reduced, self.half_mean)
-        pairs[:, : self.frame], pairs[:, self.frame :] = reduced[:-1], reduced[1:]
-        pairs -= (half_mean[1:] + half_mean[:-1])[:, None]
-        return pairs
-
-    def _energies(self, pairs: Real, whole: Real) -> Real:
-        """Product of the energies of the two overlapping parts, for each lag.
-
-        Either part is the whole without one end. The running sums over both ends are the real and
-        the imaginary half of one complex sum, for each addition waits for the one before it. They
-        begin at minus the whole: the product of what is left has the right sign again.
-        """
-        ends, first, last = self.ends, self.first, self.last
-        head, tail = pairs[:, :first], pairs[:, -first:]
-        ends[:, 0] = 0
-        ends.real[:, 1:] = pairs[:, first:last]
-        ends.imag[:, 1:] = pairs[:, -first - 1 : -last - 1 : -1]
-        squares = ends.view(np.float32)
-        squares *= squares
-        total = np.float32(1 + PART_FLOOR) * whole + np.float32(ENERGY_FLOOR)
-        ends.real[:, 0] = np.vecdot(head, head) - total
-        ends.imag[:, 0] = np.vecdot(tail, tail) - total
-        left = np.cumsum(ends, axis=1)
-        return np.asarray(left.real * left.imag)
-
-
-def _reduction(samples: int) -> int:
-    """Return the largest step that divides the frame and leaves 8 kHz or more."""
-    most = samples * FRAMES_PER_SECOND // VOICE_RATE
-    return max(step for step in range(1, most + 1) if samples % step == 0)

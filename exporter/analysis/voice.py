@@ -50,7 +50,7 @@ HARMONIC_FRAMES, SMOOTH_FRAMES, HOLD_FRAMES = 10, 3, 4
 # -10 dBFS: recorded prompts in two languages, also shifted in pitch, clean and in white, pink,
 # brown, babble, speech-shaped and hum noise of 5 to 25 dB; noises, tones and clicks alone. The
 # recordings that docs/voice.md reports on were kept apart.
-BIAS, MARGIN_WEIGHT, HARMONIC_WEIGHT, FLATNESS_WEIGHT, RANGE_WEIGHT = -10.8, 0.33, 8.8, 0.7, 0.92
+BIAS, MARGIN_WEIGHT, HARMONIC_WEIGHT, FLATNESS_WEIGHT, RANGE_WEIGHT = -10.6, 0.33, 8.8, 0.7, 0.92
 LOWEST_FLATNESS, WIDEST_RANGE_DB = math.exp(-4.0), 8.0
 DROP_DB, DROP_SCORE = (0.0, 10.0, 20.0, 40.0), (0.0, 1.04, -1.01, -1.56)
 SILENCE_SCORE = -16.0
