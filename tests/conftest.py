@@ -24,6 +24,7 @@ pytest_plugins = [
     "tests.fix_proxy",
     "tests.fix_seeded",
     "tests.fix_speech",
+    "tests.fix_import",
 ]
 
 _TEMPORARY = pytest.StashKey[Path]()

@@ -9,7 +9,6 @@ from datetime import UTC
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +16,6 @@ from archiver.imports.accounts import REASONS, UnkeptError
 from archiver.imports.fields import Reading, read_rows
 from archiver.imports.old_knobs import parse_event, parse_snapshot
 from archiver.imports.old_metrics import METRIC_NEEDED, parse_metric
-from archiver.migrations import migrate
 from exporter.knobs import shipped_registry
 from exporter.metrics import METRICS, shipped_metrics
 from exporter.model import KEY_PATTERN
@@ -116,13 +114,6 @@ def test_any_bytes_are_read_as_rows(content: bytes) -> None:
     found = list(read_rows(io.BytesIO(header + content), METRIC_NEEDED))
 
     assert len([cells for cells in expected if cells]) == len(found)
-
-
-@pytest.fixture
-def archive(database: str, tmp_path: Path) -> Seeded:
-    """Return an empty archive and the command that uses it."""
-    migrate(database)
-    return Seeded(database, tmp_path, 0)
 
 
 @given(st.fixed_dictionaries({kind: rows(kind) for kind in FILES}))
