@@ -11,6 +11,7 @@ from typing import Self
 
 from archiver.audio import AudioStore
 from archiver.batch import Entry, segment_paths
+from archiver.consent import Consents
 from archiver.database import Database
 from archiver.deletion.retention import Retention
 from archiver.deletion.tree import Tree
@@ -48,9 +49,16 @@ class Archiver:
         )
         self._audio = AudioStore(settings.audio_path)
         database = Database(settings.db, lambda: self.tally.add("db_watchdog_kills_total"))
-        self._uploader = Uploader(self._spool, database, self.tally, self._forget)
+        self._uploader = Uploader(
+            self._spool, database, self._audio, self.tally, on_erased=self._forget
+        )
         self._writer = SpoolWriter(
-            self._boot, self._spool, self._audio, tally=self.tally, on_written=self._uploader.wake
+            self._boot,
+            self._spool,
+            self._audio,
+            consents=Consents(self._audio, settings.consent_unknown, self.tally),
+            tally=self.tally,
+            on_written=self._uploader.wake,
         )
         self._retention = Retention(settings, self.tally)
         self._is_running = False

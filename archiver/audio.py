@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import struct
 import time
 from dataclasses import dataclass
@@ -99,6 +100,20 @@ class AudioStore:
             digest.update(part)
         size = len(header) + sum(map(len, audio))
         return Segment(str(path.relative_to(self.root)), size, digest.hexdigest(), written_ns)
+
+    def remove_call(self, trace_id: str) -> int:
+        """Remove all segments of a call; return how many there were.
+
+        Raises:
+            OSError: Some of them are still there.
+        """
+        if not KEY_PATTERN.fullmatch(trace_id):
+            return 0  # nothing was ever written under such a name
+        removed = 0
+        for folder in self.root.glob(f"????-??-??/{trace_id}"):
+            removed += sum(1 for _ in folder.glob("*/*/segment_*.wav"))
+            shutil.rmtree(folder)
+        return removed
 
     @staticmethod
     def _relative(bucket: Bucket, tap: TapBucket) -> Path:

@@ -2,7 +2,9 @@
 
 One header line (JSON), one checksum line, then zlib-compressed JSON lines, one record each. Records
 are encoded one by one, so that no single call keeps the interpreter from the audio path for long.
-A damaged file is refused as a whole: :class:`CorruptBatchError`.
+A damaged file is refused as a whole: :class:`CorruptBatchError`. A later version may add kinds of
+records or raise the format's version: an earlier one then leaves its files where they are
+(:class:`UnknownBatchError`). So the first two lines are never to change.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from exporter.errors import MonitoringError
 from exporter.model import (
     Bucket,
     Cause,
+    ConsentChanged,
     Gap,
     KnobChanged,
     Record,
@@ -35,16 +38,23 @@ KINDS: dict[type[object], str] = {
     Bucket: "bucket",
     TraceStarted: "trace_started",
     TraceEnded: "trace_ended",
+    ConsentChanged: "consent_changed",
     KnobChanged: "knob_changed",
 }
 """What each type of record is called, in batches and in counters."""
+
+_NUMBERS = frozenset({"src_number", "dst_number"})
 
 Entry = dict[str, Any]
 """A record as it stands in a batch: JSON types only, without the audio."""
 
 
 class CorruptBatchError(MonitoringError):
-    """A batch file is damaged, or from a version that this one does not know."""
+    """A batch file cannot be read: it is damaged."""
+
+
+class UnknownBatchError(CorruptBatchError):
+    """A batch file cannot be read here: it is whole, and from a later version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,35 +99,43 @@ def segment_paths(entries: Iterable[Entry]) -> Iterator[str]:
 def remains(entry: Entry) -> Entry | None:
     """Return what is kept of an entry whose batch gives way: that it was, and gaps for its audio.
 
-    None for what is such a rest already: it may not stand in the way of new data for ever.
+    None for what is such a rest already: it may not stand in the way of new data for ever. What
+    callers agreed to is never given up.
     """
+    if entry["kind"] == KINDS[ConsentChanged]:
+        return entry
     if entry.get("is_rest"):
         return None
     if entry["kind"] != KINDS[Bucket]:
         return {**entry, "is_rest": True}
+    taps = [{**tap, "aggregates": [], "health": {}} for tap in entry["taps"]]
+    rest = without_audio({**entry, "taps": taps}, Cause.SPOOL_FULL)
+    return {**rest, "is_rest": True, "samples": 0, "knob_values": {}, "changed": []}
+
+
+def without_audio(entry: Entry, cause: Cause) -> Entry:
+    """Return the entry of a bucket with gaps where its audio was."""
     taps = [
-        {
-            **tap,
-            "received_samples": 0,
-            "segment": None,
-            "aggregates": [],
-            "health": {},
-            "gaps": _all_gaps(tap),
-        }
+        {**tap, "received_samples": 0, "segment": None, "gaps": _all_gaps(tap, cause)}
         for tap in entry["taps"]
     ]
-    return {**entry, "is_rest": True, "samples": 0, "knob_values": {}, "changed": [], "taps": taps}
+    return {**entry, "taps": taps}
 
 
-def _all_gaps(tap: Entry) -> list[list[Any]]:
+def _all_gaps(tap: Entry, cause: Cause) -> list[list[Any]]:
     """Return the gaps of a tap with those that stand where its audio was."""
     gaps: list[list[Any]] = []
     position, end = tap["first_sample"], tap["first_sample"] + tap["due_samples"]
     for gap in tap["gaps"]:
-        gaps += [[position, gap[0] - position, Cause.SPOOL_FULL], gap]
+        gaps += [[position, gap[0] - position, cause], gap]
         position = gap[0] + gap[1]
-    gaps.append([position, end - position, Cause.SPOOL_FULL])
+    gaps.append([position, end - position, cause])
     return [gap for gap in gaps if gap[1]]
+
+
+def anonymous(entry: Entry) -> Entry:
+    """Return an entry without the phone numbers that are for one column of SQL alone."""
+    return {key: "withheld" if key in _NUMBERS and value else value for key, value in entry.items()}
 
 
 def is_writable(entry: Entry) -> bool:
@@ -203,6 +221,7 @@ def decode(content: bytes) -> Batch:
 
     Raises:
         CorruptBatchError: Anything is not as it was written.
+        UnknownBatchError: A later version has written it.
     """
     head, _, rest = content.partition(b"\n")
     check, _, payload = rest.partition(b"\n")
@@ -213,15 +232,22 @@ def decode(content: bytes) -> Batch:
         raise CorruptBatchError("the checksum does not fit")
     try:
         header = json.loads(head)
-        if (header["magic"], header["version"]) != (MAGIC, FORMAT_VERSION):
-            raise CorruptBatchError(f"version {header['version']!r} is not known here")
+        if header["magic"] != MAGIC:
+            raise CorruptBatchError("not a batch file")
+        if header["version"] > FORMAT_VERSION:
+            raise UnknownBatchError(
+                f"format {header['version']}, this version knows {FORMAT_VERSION}"
+            )
         entries = tuple(json.loads(line) for line in zlib.decompress(payload).splitlines())
         batch_id = str(uuid.UUID(header["batch_id"]))
         counts = (header["seq"], header["cum_offered"], header["cum_dropped"])
+        kinds = {entry["kind"] for entry in entries} - set(KINDS.values())
     except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
         raise CorruptBatchError(f"not a batch file: {error}") from error
     if len(entries) != header["records"] or len(payload) != header["payload_bytes"]:
         raise CorruptBatchError("records are missing")
+    if kinds:
+        raise UnknownBatchError(f"records of the kind {', '.join(sorted(map(str, kinds)))}")
     return Batch(batch_id, header["boot_id"], *counts, entries)
 
 

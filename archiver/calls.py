@@ -35,6 +35,8 @@ class CallFilter:
         text: Part of trace id, call id, extension or attributes, in any case.
         extension: Who calls or is called.
         station: A station that the call passed.
+        masked_text: What stands for the text, when it is a phone number.
+        masked_extension: What stands for the extension, when it is one.
     """
 
     since: datetime | None = None
@@ -42,6 +44,8 @@ class CallFilter:
     text: str | None = None
     extension: str | None = None
     station: str | None = None
+    masked_text: str | None = None
+    masked_extension: str | None = None
 
     def parameters(self) -> Row:
         """Return the values for ``_MATCHES``."""
@@ -54,10 +58,11 @@ _OF_CALL = """bucket_ts >= t.started_at - interval '10 minutes'
 _MATCHES = """
     (%(since)s::timestamptz IS NULL OR coalesce(t.ended_at, 'infinity') >= %(since)s)
     AND (%(until)s::timestamptz IS NULL OR t.started_at < %(until)s)
-    AND (%(extension)s::text IS NULL OR %(extension)s IN (t.src_extension, t.dst_extension))
+    AND (%(extension)s::text IS NULL OR %(extension)s IN (t.src_extension, t.dst_extension)
+        OR %(masked_extension)s IN (t.src_extension, t.dst_extension))
     AND (%(text)s::text IS NULL OR concat_ws(
         ' ', t.trace_id, t.call_id, t.src_extension, t.dst_extension, t.attributes::text
-    ) ILIKE %(text)s)
+    ) ILIKE %(text)s OR %(masked_text)s IN (t.src_extension, t.dst_extension))
     AND (%(station)s::text IS NULL OR EXISTS (
         SELECT FROM call_totals s
         WHERE s.trace_id = t.trace_id AND s.stations @> ARRAY[%(station)s::text]

@@ -51,8 +51,9 @@ _COLUMNS = {
     "started_at": "When the call began.",
     "ended_at": "When the call ended; NULL while it runs, or when nobody could tell.",
     "end_reason": "What ended the call: host, idle (no audio for a minute), crash, max (too long).",
-    "src_extension": "Who called. Personal; empty when only the end of the call is known.",
-    "dst_extension": "Who was called. Personal; NULL when not known.",
+    "src_extension": "Who called; eight hex digits stand for a phone number, of more than six "
+    "digits. Empty when only the end of the call is known.",
+    "dst_extension": "Who was called; likewise. NULL when not known.",
     "call_id": "The host's own name of the call; several traces may share it. NULL when not given.",
     "attributes": "What the host said of the call, such as lang, vendor, build: a JSON object.",
     "sample_rate": "Rate of the call in Hz, as the host said; each tap has its own.",

@@ -17,9 +17,10 @@ from psycopg.types.json import Jsonb
 
 from archiver import rows
 from archiver.batch import Batch, Entry, entry_samples
-from archiver.deletion.ledger import is_erased
-from archiver.migrations import WRITER
+from archiver.deletion.ledger import part_erased
+from archiver.migrations import WRITER, require_schema
 from archiver.rows import GAPS, METRICS, SEGMENTS, SNAPSHOTS, TAPS, Row, Stage, TapKey, to_time
+from archiver.withdrawal import without_refused, write_consent, write_numbers
 from exporter.metrics import BUCKET_KEYS
 
 # What callers may have to handle, so that no other module needs the driver.
@@ -173,9 +174,8 @@ class Database:
         if not known.rowcount:
             applied.was_known = True
             return applied
-        erased = is_erased(connection, _trace_ids(batch.entries))
-        applied.erased = [entry for entry in batch.entries if _is_of(entry, erased)]
-        entries = [entry for entry in batch.entries if not _is_of(entry, erased)]
+        taken, applied.erased = part_erased(connection, batch.entries)
+        entries = without_refused(connection, taken)
         self._apply_or_split(connection, entries, applied)
         if applied.refused:
             connection.execute(
@@ -220,7 +220,10 @@ class Database:
                 row = self._connection.execute(
                     "SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s", [WRITER]
                 ).fetchone()
-            self._is_member = bool(row and row[0])
+                self._is_member = bool(row and row[0])
+                with self._connection.transaction():
+                    self._take_role(self._connection)
+                    require_schema(self._connection)
         return self._connection
 
     def _take_role(self, connection: psycopg.Connection) -> None:
@@ -268,16 +271,6 @@ def _stamps(entries: Iterable[Entry]) -> Iterator[datetime]:
         if entry["kind"] == "bucket":
             with suppress(OverflowError):
                 yield to_time(entry["bucket_ns"])
-
-
-def _trace_ids(entries: Iterable[Entry]) -> set[str]:
-    found = (entry.get("trace_id") for entry in entries)
-    return {trace_id for trace_id in found if isinstance(trace_id, str)}
-
-
-def _is_of(entry: Entry, trace_ids: set[str]) -> bool:
-    trace_id = entry.get("trace_id")
-    return isinstance(trace_id, str) and trace_id in trace_ids
 
 
 def _lacks_partition(error: Exception) -> bool:
@@ -389,12 +382,15 @@ def _write_life(connection: psycopg.Connection, entries: Iterable[Entry]) -> Non
         if entry["kind"] == "trace_started":
             connection.execute(
                 "INSERT INTO traces (trace_id, started_at, src_extension, dst_extension, "
-                "sample_rate, call_id, attributes) VALUES (%s, %s, %s, %s, %s, %s, %s) "
+                "sample_rate, call_id, attributes, consent) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) "
                 # An end that came first has left a row without an extension.
                 "ON CONFLICT (trace_id) DO UPDATE SET started_at = excluded.started_at, "
                 "src_extension = excluded.src_extension, dst_extension = excluded.dst_extension, "
                 "sample_rate = excluded.sample_rate, call_id = excluded.call_id, "
-                "attributes = excluded.attributes || traces.attributes "
+                "attributes = excluded.attributes || traces.attributes, "
+                "consent = CASE WHEN traces.consent_at IS NULL THEN excluded.consent "
+                "ELSE traces.consent END "
                 "WHERE traces.src_extension = ''",
                 [
                     entry["trace_id"],
@@ -404,8 +400,10 @@ def _write_life(connection: psycopg.Connection, entries: Iterable[Entry]) -> Non
                     entry["sample_rate"],
                     entry["call_id"],
                     Jsonb(entry["attributes"]),
+                    entry.get("consent", "unknown"),  # a batch of an earlier version has none
                 ],
             )
+            write_numbers(connection, entry)
         elif entry["kind"] == "trace_ended":
             connection.execute(
                 # Batches of one call may come in any order.
@@ -422,6 +420,8 @@ def _write_life(connection: psycopg.Connection, entries: Iterable[Entry]) -> Non
                     Jsonb(entry.get("attributes", {})),
                 ],
             )
+        elif entry["kind"] == "consent_changed":
+            write_consent(connection, entry)
         elif entry["kind"] == "knob_changed":
             _write_knob_event(connection, entry)
 

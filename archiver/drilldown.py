@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from archiver.outputs import own_version
 from archiver.pool import Connections
-from archiver.web import api, pictures, sound
+from archiver.web import api, catalog, pictures, sound
 from archiver.web.access import Gate
 from archiver.web.headers import SecurityHeaders
 from archiver.web.login import login_routes
@@ -32,7 +32,7 @@ from archiver.web.site import Site, json_answer, route
 from exporter.config import Settings
 from exporter.errors import MonitoringError
 
-OPERATIONS = (*api.OPERATIONS, *pictures.OPERATIONS, *sound.OPERATIONS)
+OPERATIONS = (*api.OPERATIONS, *catalog.OPERATIONS, *pictures.OPERATIONS, *sound.OPERATIONS)
 MOST_CONNECTIONS = 256
 GRACE_S = 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,11 +37,18 @@ def write_whole(path: Path, parts: Sequence[bytes], *, sync_folder: bool = False
 
 
 def make_folders(root: Path, folder: Path) -> None:
-    """Make ``folder`` below ``root`` with our modes, whatever the process's umask."""
+    """Make ``folder`` below ``root`` with our modes, whatever the process's umask.
+
+    Where the root hands its group down to what is made in it, so do they: who may hear the sound
+    of one host is then who may hear that of all.
+    """
     for each in (root, *(root / part for part in _prefixes(folder.relative_to(root)))):
         if not each.is_dir():
             each.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            each.chmod(FOLDER_MODE)
+            mode = each.stat().st_mode
+            if stat.S_IMODE(mode) & 0o777 != FOLDER_MODE:
+                # Only then: a confined service may not touch the bit that hands the group down.
+                each.chmod(FOLDER_MODE | mode & stat.S_ISGID)
 
 
 def _prefixes(relative: Path) -> list[Path]:

@@ -51,7 +51,8 @@ REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO {WRITER}, {READER}, {RETENTION};
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {WRITER};
 REVOKE INSERT, UPDATE ON schema_migrations FROM {WRITER};
-GRANT EXECUTE ON FUNCTION ensure_partitions TO {WRITER};
+GRANT EXECUTE ON FUNCTION ensure_partitions, withdraw_audio TO {WRITER};
+REVOKE SELECT, UPDATE ON phone_numbers FROM {WRITER};
 GRANT SELECT ON {_VIEWS} TO {READER};
 GRANT EXECUTE ON FUNCTION {_PANELS} TO {READER};
 GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA public TO {RETENTION};
@@ -100,6 +101,10 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v')
 
 class MigrationError(MonitoringError):
     """The database cannot be brought to this version; the message says why and what to do."""
+
+
+class OldSchemaError(psycopg.ProgrammingError):
+    """The database's schema is older than this version; the message says what to do."""
 
 
 @dataclass(slots=True)
@@ -162,6 +167,24 @@ def version(conninfo: str) -> int:
             return 0
         newest = connection.execute("SELECT max(number) FROM schema_migrations").fetchone()
         return int(newest[0] or 0) if newest else 0
+
+
+def require_schema(connection: psycopg.Connection) -> None:
+    """Check that the schema is ours or a later one, which only adds to it.
+
+    An older one may refuse good rows: they had better wait.
+
+    Raises:
+        OldSchemaError: It is older.
+        psycopg.errors.UndefinedTable: There is no archive.
+    """
+    row = connection.execute("SELECT max(number) FROM schema_migrations").fetchone()
+    found, wanted = (row and row[0]) or 0, shipped()[-1][0]
+    if found < wanted:
+        raise OldSchemaError(
+            f"its schema is at migration {found}, this version needs {wanted}: run "
+            "`monitoring db init`"
+        )
 
 
 def shipped() -> list[tuple[int, str, str]]:

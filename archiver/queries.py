@@ -20,6 +20,7 @@ class Call:
     dst_extension: str | None
     due_samples: int | None
     received_samples: int | None
+    consent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class TapSummary:
 
 _CALLS = """
 SELECT trace_id, started_at, ended_at, end_reason, src_extension, dst_extension,
-       due_samples::bigint, received_samples::bigint
+       due_samples::bigint, received_samples::bigint, consent
 FROM archived_calls WHERE %(trace_id)s::text IS NULL OR trace_id = %(trace_id)s
 ORDER BY started_at DESC LIMIT %(limit)s
 """

@@ -17,7 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archiver.batch import Batch, CorruptBatchError, Entry, decode, encode, remains
+from archiver.batch import (
+    Batch,
+    CorruptBatchError,
+    Entry,
+    UnknownBatchError,
+    anonymous,
+    decode,
+    encode,
+    remains,
+)
 from archiver.files import FOLDER_MODE, TEMPORARY, make_folders, write_whole
 from exporter.selfmetrics import Tally
 
@@ -172,7 +181,7 @@ class Spool:
         folder = self.folder / BAD
         try:
             folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            text = json.dumps({"reason": reason, "entry": entry}, default=str)
+            text = json.dumps({"reason": reason, "entry": anonymous(entry)}, default=str)
             write_whole(folder / f"{name}.json", [text.encode()])
         except (OSError, UnicodeEncodeError) as error:
             _log.warning("cannot keep a refused record in %s: %s", folder, error)
@@ -247,6 +256,15 @@ class Spool:
     def _count_in(self, path: Path) -> None:
         try:
             batch = decode(path.read_bytes())
+        except UnknownBatchError as error:
+            # Not waiting, so it neither counts as ours nor gives way; its folder stays with it.
+            _log.warning(
+                "batch %s is of a later version (%s): it stays where it is until that is "
+                "installed again, and uploads it",
+                path,
+                error,
+            )
+            return
         except (CorruptBatchError, OSError):
             samples = 0  # Reading it for upload will say so and set it aside.
         else:

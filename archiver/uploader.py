@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from archiver.batch import Batch, Entry, entry_samples
+from archiver.audio import AudioStore
+from archiver.batch import KINDS, Batch, Entry, entry_samples
 from archiver.database import AnyDatabaseError, Applied, Database
 from archiver.spool import Spool
-from exporter.model import Cause
+from exporter.model import Cause, Consent, ConsentChanged
 from exporter.selfmetrics import Tally
 
 _log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Uploader:
     Args:
         spool: Where batches wait.
         database: Where they go.
+        audio: Where the segments are that a refusal removes.
         tally: The own numbers.
         on_erased: Called with the records of erased calls, which the database does not take.
     """
@@ -57,11 +59,13 @@ class Uploader:
         self,
         spool: Spool,
         database: Database,
+        audio: AudioStore,
         tally: Tally,
         on_erased: Callable[[list[Entry]], None],
     ) -> None:
         self._spool = spool
         self._database = database
+        self._audio = audio
         self._tally = tally
         self._on_erased = on_erased
         self._backoff = Backoff(random.Random())  # noqa: S311 - jitter, not a secret
@@ -134,6 +138,7 @@ class Uploader:
         except Exception:
             self._note_failure(path)
             return False
+        self._remove_refused(batch)
         self._failures.pop(path, None)
         self._tally.add("db_attempts_total", "ok")
         self._tally.set("db_last_success_timestamp_seconds", time.time())
@@ -144,6 +149,25 @@ class Uploader:
             self._on_erased(applied.erased)
         self._spool.remove(path)
         return True
+
+    def _remove_refused(self, batch: Batch) -> None:
+        """Remove the files of calls that have refused, before their batch goes.
+
+        Who wrote the batch has done it already, unless it died in between.
+        """
+        for entry in batch.entries:
+            if entry["kind"] == KINDS[ConsentChanged] and entry["consent"] == Consent.REFUSED:
+                try:
+                    removed = self._audio.remove_call(entry["trace_id"])
+                except OSError:
+                    _log.exception(
+                        "cannot remove the audio of call %s below %s, whose callers have refused; "
+                        "remove the folders of that name by hand",
+                        entry["trace_id"],
+                        self._audio.root,
+                    )
+                else:
+                    self._tally.add("audio_withdrawn_total", by=removed)
 
     def _ping(self) -> None:
         """While there is nothing to upload, know nevertheless whether the database answers."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from archiver.audio import AudioStore, Segment
 from archiver.batch import KINDS, Batch, Entry, entry_samples, is_writable, to_entry
+from archiver.consent import Consents
 from archiver.disks import tell_room
 from archiver.spool import Spool
 from exporter.model import Bucket, Cause, Gap, Record, TapBucket, TraceEnded
@@ -45,22 +46,25 @@ class SpoolWriter:
         boot: Identity and counts.
         spool: Where batch files go.
         audio: Where segments go.
+        consents: Whose audio is not stored.
         tally: The own numbers.
         on_written: Called after each batch: there is something to upload.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a thread needs of the others
         self,
         boot: Boot,
         spool: Spool,
         audio: AudioStore,
         *,
+        consents: Consents,
         tally: Tally,
         on_written: Callable[[], None],
     ) -> None:
         self._boot = boot
         self._spool = spool
         self._audio = audio
+        self._consents = consents
         self._tally = tally
         self._on_written = on_written
         self._queue: deque[Record] = deque()
@@ -161,6 +165,8 @@ class SpoolWriter:
             self._tally.set("heartbeat_timestamp_seconds", time.time(), "spool")
             if not self._kept or not self._write_batch():
                 break
+        # Written down first: a crash in between leaves the rest to whoever uploads that batch.
+        self._consents.remove_withdrawn()
         while self._queue:  # the disk is in trouble: memory has its own limit
             self._take_next()
             self._drop_beyond()
@@ -176,6 +182,7 @@ class SpoolWriter:
                 self._pass_over(record, samples)
                 return
             self._follow_life(record)
+            self._consents.follow(record)
             self._kept.append(self._stored(record))
         except Exception:
             self._drop(KINDS.get(type(record), "unknown"), samples, "invalid")
@@ -188,6 +195,7 @@ class SpoolWriter:
         self._open_traces.pop(trace_id, None)
         if isinstance(record, TraceEnded):  # what comes later, the database refuses
             self.erased.discard(trace_id)
+            self._consents.forget(trace_id)
         self._drop(KINDS[type(record)], samples, Cause.ERASED)
 
     def _stored(self, record: Record) -> Entry:
@@ -197,8 +205,9 @@ class SpoolWriter:
         entry = to_entry(record, stored)
         lost = record.received_samples - sum(tap["received_samples"] for tap in entry["taps"])
         if lost:
+            is_allowed = self._consents.allows_audio(record.trace_id)
             entry["samples"] = record.received_samples - lost
-            self._drop("segment", lost, Cause.DISK_FULL)
+            self._drop("segment", lost, Cause.DISK_FULL if is_allowed else Cause.MASKED)
         return entry
 
     def _store_audio(
@@ -207,6 +216,8 @@ class SpoolWriter:
         """Write a segment; when that fails, the numbers go on and a gap says why."""
         if not tap.runs:
             return None, tap.gaps
+        if not self._consents.allows_audio(bucket.trace_id):
+            return None, _with_lost(tap, Cause.MASKED)
         try:
             segment = self._audio.write(bucket, tap)
         except (OSError, ValueError) as error:
@@ -219,7 +230,7 @@ class SpoolWriter:
                     self._audio.root,
                     error,
                 )
-            return None, tuple(sorted([*tap.gaps, *_lost(tap)], key=lambda gap: gap.first_sample))
+            return None, _with_lost(tap, Cause.DISK_FULL)
         if self._audio_fails:
             self._audio_fails = False
             _log.warning("audio is written again")
@@ -275,6 +286,7 @@ class SpoolWriter:
         """Only when its end is durable is a call no longer open: a crash comes in between."""
         for trace_id in self._ended:
             self._open_traces.pop(trace_id, None)
+            self._consents.forget(trace_id)
         self._ended.clear()
 
     def _drop_beyond(self) -> None:
@@ -309,5 +321,7 @@ class SpoolWriter:
         self._spool.write_life(state)
 
 
-def _lost(tap: TapBucket) -> list[Gap]:
-    return [Gap(run.first_sample, run.samples, Cause.DISK_FULL) for run in tap.runs]
+def _with_lost(tap: TapBucket, cause: Cause) -> tuple[Gap, ...]:
+    """Return the gaps of a tap with those that stand for all of its audio."""
+    lost = [Gap(run.first_sample, run.samples, cause) for run in tap.runs]
+    return tuple(sorted([*tap.gaps, *lost], key=lambda gap: gap.first_sample))

@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import analysis, exporter, lateness, panels, report, scrape, tap
+from benchmarks import (
+    analysis,
+    drilldown,
+    exporter,
+    lateness,
+    panels,
+    report,
+    scrape,
+    sizing,
+    tap,
+)
 from benchmarks.analysis import TRACE_SAMPLES
 from benchmarks.report import Row
 
@@ -95,8 +105,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="length of each cadence run")
     parser.add_argument("--late-seconds", type=float, default=120.0, help="of the 20 ms loop")
     parser.add_argument("--panels", action="store_true", help="seed three days, time all panels")
+    parser.add_argument(
+        "--drilldown", action="store_true", help="seed three days, time pages in Chromium"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS, help="file to write")
+    parser.add_argument(
+        "--sizing", action="store_true", help="measure what an hour of a trace takes, nothing else"
+    )
     options = parser.parse_args()
+    if options.sizing:
+        sizing.write(sizing.measure())
+        return
     rows = _tap_rows("hot", tap.hot(), 0.5)
     rows += _tap_rows("100 taps at 20 ms", tap.cadence(options.seconds), None)
     rows += _analysis_rows(analysis.compare(), analysis.without_avx512())
@@ -104,6 +123,7 @@ def main() -> None:
     rows += _lateness_rows(lateness.measure(seconds=options.late_seconds))
     rows += _scrape_rows(scrape.compare())
     rows += panels.rows() if options.panels else []
+    rows += drilldown.rows() if options.drilldown else []
     print(report.table(rows), end="")
     report.write(options.output, rows)
 

@@ -110,12 +110,13 @@ def run(traces: int, seconds: float) -> dict[str, float]:
         for number in range(traces)
         for key in STATIONS
     ]
-    cpu_s = _play(monitor, clock, stations, seconds)
+    cpu_s = play(monitor, clock, stations, seconds)
     monitor.stop()
     return {"cpu_s": cpu_s, "traces": traces * seconds / cpu_s}
 
 
-def _play(monitor: Monitor, clock: Clock, stations: list[Station], seconds: float) -> float:
+def play(monitor: Monitor, clock: Clock, stations: list[Station], seconds: float) -> float:
+    """Play speech through stations; return the CPU time of the exporter's thread in s."""
     voice = speech(RATE)
     quiet = (voice * 0.5).astype(np.int16)
     offsets = [number * 7_919 % (len(voice) - RATE) for number in range(len(stations))]

@@ -18,7 +18,9 @@ The naive port measures each frame with numpy and tells 30 gauges and 30 histogr
 prometheus_client, labels looked up once: the same metrics of a frame. A trace is two stations with
 two taps each at 16 kHz; what is counted of the exporter is CPU time of its thread. Panels
 (`make bench ARGS=--panels`) are asked on a seeded archive of three days; their ratio is how often
-the worse of both times goes into the bar. Absolute times belong to the machine below.
+the worse of both times goes into the bar. Pages of the drill-down (`make bench ARGS=--drilldown`)
+are opened on such an archive, in a Chromium that runs already. Absolute times belong to the machine
+below.
 """
 
 

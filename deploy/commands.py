@@ -107,7 +107,8 @@ def traces_show(arguments: argparse.Namespace, settings: Settings) -> int:
     if not calls:
         Console(stderr=True).print(f"no trace {arguments.trace_id!r} in the archive")
         return 1
-    table = Table(title=f"{calls[0].trace_id}  {calls[0].started_at:%Y-%m-%d %H:%M:%S} UTC")
+    began = f"{calls[0].started_at:%Y-%m-%d %H:%M:%S} UTC"
+    table = Table(title=f"{calls[0].trace_id}  {began}  consent {calls[0].consent}")
     names = ("station", "tap", "buckets", "due", "received", "missing", "WAV files", "aggregates")
     for name in names:
         table.add_column(name)

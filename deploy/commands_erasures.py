@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -38,7 +39,7 @@ def erasures_list(arguments: argparse.Namespace, settings: Settings) -> int:
         return 0
     table = Table("erasure", "reason", "by", "begun", "finished")
     for each in found:
-        table.add_row(*(str(each[name] or "-") for name in ledger.ERASURE_FIELDS))
+        table.add_row(*(_shown(each[name]) for name in ledger.ERASURE_FIELDS))
     Console().print(table)
     return 0
 
@@ -67,3 +68,9 @@ def erasures_apply(arguments: argparse.Namespace, settings: Settings) -> int:
     text = f"{came} calls came new into the ledger; {counts['traces']} had come back and went again"
     print(json.dumps(counts) if arguments.json else text)
     return 0
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    return str(value or "-")

@@ -27,6 +27,7 @@ from archiver.outputs import whole_file
 from deploy.old_config import Proposal, translate
 from exporter.config import Settings
 from exporter.errors import ConfigError
+from exporter.privacy import Masker
 
 VARIABLES = ".env"
 
@@ -82,7 +83,8 @@ def _import(
             progress.update(task, description=what, completed=share)
 
         zone, now = times
-        order = Order(arguments.path, Reading(zone), arguments.dry_run, now, show)
+        reading = Reading(zone, Masker(settings.privacy_key_file).mask)
+        order = Order(arguments.path, reading, arguments.dry_run, now, show)
         importer = Importer(order, settings, ledger)
         calls = importer.run()
     proposal = translate(importer.config[1], settings.registry) if importer.config else None

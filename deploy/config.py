@@ -30,3 +30,10 @@ def child_environment(
         "MONITORING_SERVE_PORT": "-".join(map(str, ports)),
         "MONITORING_SIGNING_KEY_FILE": str(settings.signing_key_file),
     }
+
+
+def secret_files(settings: Settings, environ: Mapping[str, str] | None = None) -> list[Path]:
+    """Return the files with secrets that settings and libpq's variables name."""
+    named = (os.environ if environ is None else environ).get("PGPASSFILE")
+    found = [settings.signing_key_file, settings.privacy_key_file, Path(named) if named else None]
+    return [path for path in found if path is not None]

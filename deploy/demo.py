@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from archiver import Archiver
 from archiver.migrations import create_database, migrate
 from archiver.queries import TapSummary, summarise
-from archiver.web.signing import KEY_FILE, make_key
+from archiver.web.signing import KEY_FILE
 from deploy.config import postgres_bin_dir
 from deploy.postgres import EmbeddedPostgres
 from deploy.replay import read_recording
@@ -29,6 +30,7 @@ from deploy.serve import drilldown_process
 from deploy.speech import demo_speech
 from exporter import Monitor, Station, Trace
 from exporter.config import Settings
+from exporter.keyfile import make_key
 from exporter.processing import IMPLEMENTS, ReferenceChain
 
 _log = logging.getLogger(__name__)
@@ -238,7 +240,7 @@ def _summarise(
     console: Console, settings: Settings, traces: list[Trace], archive: Archiver
 ) -> None:
     for trace in traces[:5]:
-        console.print(_table(trace.trace_id, summarise(settings.db, trace.trace_id)))
+        console.print(summary_table(trace.trace_id, summarise(settings.db, trace.trace_id)))
     console.print(f"samples: {archive.accounting()}", style="dim")
     example = (
         "SELECT bucket_ts, tap, round(avg::numeric, 1) AS rms_dbfs FROM metrics_agg_5s\n"  # noqa: S608 - to be read
@@ -251,21 +253,25 @@ def _summarise(
     console.print(f"  {example}", highlight=False, soft_wrap=True)
 
 
-def _table(title: str, taps: list[TapSummary]) -> Table:
-    table = Table(title=title, title_justify="left")
+def summary_table(title: str, taps: list[TapSummary]) -> Table:
+    """Return what was archived of a call, a line for each tap; it fits 80 columns."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("station", "tap"):
         table.add_column(name)
-    for name in ("buckets", "samples heard", "missing", "WAV files", "aggregates"):
-        table.add_column(name, justify="right")
+    numbers = ("buckets", "samples due", "heard", "missing", "WAV files", "aggregates")
+    for name in numbers:
+        # A number in two lines is none; the names may take two.
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for tap in taps:
         due, received = tap.due_samples or 0, tap.received_samples or 0
         table.add_row(
             tap.station_key,
             tap.tap,
-            str(tap.buckets),
-            f"{100 * received / max(1, due):.0f} % of {due:,}",
+            f"{tap.buckets:,}",
+            f"{due:,}",
+            f"{100 * received / max(1, due):.0f} %",
             f"{tap.gap_samples:,}",
-            str(tap.segments),
-            str(tap.metric_rows),
+            f"{tap.segments:,}",
+            f"{tap.metric_rows:,}",
         )
     return table

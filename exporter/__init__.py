@@ -1,6 +1,7 @@
 """Live side: taps, timeline, analysis, metrics, knobs and the `Monitor` that a host starts."""
 
-from exporter.monitor import Clocks, Monitor, MonitorCollector
+from exporter.collector import MonitorCollector
+from exporter.monitor import Clocks, Monitor
 from exporter.station import Station
 from exporter.trace import Trace
 

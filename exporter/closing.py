@@ -10,7 +10,7 @@ from exporter.breath import Breath
 from exporter.health import Weight
 from exporter.live import StationLive
 from exporter.model import BUCKET_NS, BUCKET_SECONDS, Bucket, Record, Tap, TapBucket
-from exporter.runs import StationRun, TraceRun, steps_of
+from exporter.runs import StationRun, TraceRun, steps_of, stretches
 from exporter.selfmetrics import Tally
 from exporter.summary import summarise, to_tap_bucket
 from exporter.timeline import NS
@@ -117,12 +117,21 @@ class Closer:
         steps = steps_of(values, [t for t in run.turned if first < t[0] < base + size], base)
         if before:
             run.turned = [(-1, before[-1]), *(t for t in run.turned if t[0] > first)]
+        is_archived = any(
+            keep.is_archived for _, _, keep in stretches(run.keeps, base, base + size)
+        )
+        before_next = [keep for keep in run.keeps if keep[0] <= base + size]
+        run.keeps = [*before_next[-1:], *(keep for keep in run.keeps if keep[0] > base + size)]
+        if not is_archived:
+            return
         was_unrelated = run.memory.is_unrelated
         summed = self._summed(run, taps)
         if run.memory.is_unrelated and not was_unrelated:
             _tell_unrelated(run)
         record = Bucket(run.trace_id, run.spec.key, bucket * BUCKET_NS, summed, values, steps)
         self.handed_samples += record.received_samples
+        for gap in (gap for tap in taps.values() for gap in tap.withheld):
+            self._tally.add("samples_dropped_total", gap.cause, by=gap.samples)
         self._tally.set("highest_closed_bucket_timestamp_seconds", bucket * BUCKET_NS / NS)
         self._show(record, live)
         self._offer(record)

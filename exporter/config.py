@@ -31,11 +31,12 @@ from exporter.errors import ConfigError
 from exporter.health import DEFECTS, Weight
 from exporter.knobs import KnobRegistry, shipped_registry
 from exporter.metrics import MetricRegistry, shipped_metrics
-from exporter.model import JsonObject, KnobValue
+from exporter.model import JsonObject, KnobValue, Recording
 
 _STATE_DIRECTORY = "monitoring_v2"
+# Of a connection string, as a value and within an address.
+_PASSWORD = re.compile(r"(password\s*=\s*|://[^:@/\s]*:)[^\s@/]+", re.IGNORECASE)
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
-_CONSENT_POLICIES = ("audio",)
 SHIPPED_KNOB_VALUES: dict[str, KnobValue] = {"monitoring.fft_analysis_enabled": True}
 
 
@@ -44,7 +45,7 @@ class Settings:
     """Everything that can be set; each field is a setting of the README's table."""
 
     enabled: bool = True
-    db: str = "dbname=monitoring_v2"
+    db: str = field(default="dbname=monitoring_v2", repr=False)  # it may hold a password
     audio_path: Path = Path("/var/monitoring/audio")
     spool_path: Path = Path("/var/monitoring/spool")
     spool_max_bytes: int = 2 * 1024**3
@@ -62,7 +63,8 @@ class Settings:
     serve_ports: tuple[int, ...] = (9465,)
     local_roles: tuple[str, ...] = ("numbers", "listen", "download")
     signing_key_file: Path | None = None
-    consent_unknown: str = "audio"
+    privacy_key_file: Path | None = None
+    consent_unknown: Recording = Recording.AUDIO
     limits: Limits = field(default_factory=Limits)
     stations: Mapping[str, StationSpec] = field(default_factory=dict)
     knobs: Mapping[str, KnobValue] = field(default_factory=lambda: dict(SHIPPED_KNOB_VALUES))
@@ -137,7 +139,8 @@ def _parsed(variable: str, raw: str, parse: Callable[[str], object]) -> object:
     try:
         return parse(raw)
     except ValueError as error:
-        raise ConfigError(f"{variable}={raw!r}: {error}") from None
+        shown = re.sub(_PASSWORD, r"\1***", raw)
+        raise ConfigError(f"{variable}={shown!r}: {error}") from None
 
 
 def _flag(raw: str) -> bool:
@@ -196,10 +199,10 @@ def _url(raw: str) -> str:
     return raw.rstrip("/")
 
 
-def _consent(raw: str) -> str:
-    if raw not in _CONSENT_POLICIES:
-        raise ValueError(f"this version knows {' or '.join(_CONSENT_POLICIES)} only")
-    return raw
+def _consent(raw: str) -> Recording:
+    if raw not in set(Recording):
+        raise ValueError(f"expected {', '.join(Recording)}")
+    return Recording(raw)
 
 
 def _text(raw: str) -> str:
@@ -228,6 +231,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "serve_ports": ("MONITORING_SERVE_PORT", _ports),
     "local_roles": ("MONITORING_LOCAL_ROLES", lambda raw: tuple(filter(None, raw.split(",")))),
     "signing_key_file": ("MONITORING_SIGNING_KEY_FILE", Path),
+    "privacy_key_file": ("MONITORING_PRIVACY_KEY_FILE", Path),
     "consent_unknown": ("MONITORING_CONSENT_UNKNOWN", _consent),
 }
 

@@ -13,7 +13,7 @@ from exporter.errors import ConfigError, KnobError
 from exporter.health import BEST, DEFECTS, Weight
 from exporter.knobs import KnobRegistry
 from exporter.metrics import MetricRegistry, Per, host_metric
-from exporter.model import KEY_PATTERN, Encoding, JsonObject, Kind, KnobValue, Pace
+from exporter.model import KEY_PATTERN, Encoding, JsonObject, Kind, KnobValue, Pace, Recording
 
 DEFAULT_RATE = 16_000
 
@@ -56,6 +56,7 @@ class StationSpec:
         pace: How audio arrives.
         rate: Sampling rate in Hz, 8,000 to 48,000, divisible by 50.
         encoding: Sample format of the blocks.
+        recording: How much is kept.
         implements: Knobs that the host's own chain obeys.
         knobs: Baseline values that differ from the registry's defaults.
     """
@@ -67,6 +68,7 @@ class StationSpec:
     pace: Pace = Pace.LIVE
     rate: int = DEFAULT_RATE
     encoding: Encoding = Encoding.S16LE
+    recording: Recording = Recording.AUDIO
     implements: frozenset[str] = frozenset()
     knobs: Mapping[str, KnobValue] = field(default_factory=dict)
 
@@ -242,6 +244,7 @@ _STATION_OPTIONS: dict[str, Callable[[object, KnobRegistry], object]] = {
     "pace": lambda value, registry: Pace(_one_of("live")(value, registry)),
     "rate": lambda value, _: check_rate(value),
     "encoding": lambda value, registry: Encoding(_one_of("s16le")(value, registry)),
+    "recording": lambda value, registry: Recording(_one_of(*Recording)(value, registry)),
     "implements": _implements,
     "knobs": _baseline,
 }

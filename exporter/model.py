@@ -104,6 +104,35 @@ class EndReason(StrEnum):
     MAX = "max"
 
 
+class Consent(StrEnum):
+    """What the callers agreed to. Only forward, and ``refused`` is the last word of a call."""
+
+    UNKNOWN = "unknown"
+    ANNOUNCED = "announced"
+    GIVEN = "given"
+    REFUSED = "refused"
+
+
+class Recording(StrEnum):
+    """How much is kept: nothing, the aggregates, or the audio as well. The least that counts."""
+
+    OFF = "off"
+    NUMBERS = "numbers"
+    AUDIO = "audio"
+
+
+def allowance(consent: Consent, unknown: Recording) -> Recording:
+    """Return how much the callers' consent allows to keep.
+
+    Args:
+        consent: What they agreed to.
+        unknown: The policy while that is unknown.
+    """
+    if consent is Consent.UNKNOWN:
+        return unknown
+    return Recording.NUMBERS if consent is Consent.REFUSED else Recording.AUDIO
+
+
 class Scope(StrEnum):
     """How far a knob change reaches; the first has the highest priority."""
 
@@ -214,7 +243,11 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class TraceStarted:
-    """A call has begun."""
+    """A call has begun.
+
+    Extensions of more than six digits come masked; ``src_number`` and ``dst_number`` have what
+    they stand for, for the one column of SQL that is allowed to know it.
+    """
 
     trace_id: str
     started_ns: int
@@ -223,6 +256,9 @@ class TraceStarted:
     sample_rate: int = 16_000
     call_id: str | None = None
     attributes: Mapping[str, object] = field(default_factory=dict)
+    consent: Consent = Consent.UNKNOWN
+    src_number: str | None = field(default=None, repr=False)
+    dst_number: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +269,15 @@ class TraceEnded:
     ended_ns: int
     end_reason: EndReason
     attributes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentChanged:
+    """The callers of a running call have agreed, or refused."""
+
+    trace_id: str
+    consent: Consent
+    changed_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +312,7 @@ class KnobChanged:
     counts_from_ns: int | None = None
 
 
-Record = Bucket | TraceStarted | TraceEnded | KnobChanged
+Record = Bucket | TraceStarted | TraceEnded | ConsentChanged | KnobChanged
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,36 +11,39 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client import CollectorRegistry
 
 from exporter.breath import Breath
 from exporter.config import Settings, StationSpec, load_settings, station_spec
 from exporter.endpoint import Endpoint
 from exporter.errors import ConfigError, NotRunningError, TraceError
 from exporter.follower import Follower
+from exporter.keeping import KEPT, Keeping, checked_consent
 from exporter.metrics import Metric as MetricEntry
 from exporter.metrics import shipped_metrics
 from exporter.model import (
     KEY_PATTERN,
     Archive,
     Clock,
+    Consent,
+    ConsentChanged,
     EndReason,
     SelfSample,
     Service,
     Tap,
     TraceStarted,
 )
+from exporter.privacy import Masker
 from exporter.resolver import KnobResolver
 from exporter.runs import StationRun, TraceRun
 from exporter.selfmetrics import Tally, zeros
 from exporter.station import Station
 from exporter.timeline import Stream
-from exporter.trace import SilentStation, Trace
+from exporter.trace import SilentStation, Trace, made_id
 from exporter.track import Track
 from exporter.worker import Worker
 
@@ -109,6 +112,7 @@ class Monitor:
             tally=self._tally,
             targets_path=settings.targets_path,
         )
+        self._masker = Masker(settings.privacy_key_file)
         self._lock = threading.Lock()
         self._traces: dict[str, Trace] = {}
         self._known: set[str] = set()
@@ -163,6 +167,7 @@ class Monitor:
                 target=self._render_loop, name="monitoring-render", daemon=True
             )
             self._renderer.start()
+        _log.info("consent unknown: %s kept", KEPT[self.settings.consent_unknown])
         _monitors.add(self)
         atexit.register(self._stop_at_exit)
 
@@ -203,38 +208,58 @@ class Monitor:
         started_at: datetime | None = None,
         call_id: str | None = None,
         attributes: Mapping[str, object] | None = None,
+        consent: str = Consent.UNKNOWN,
     ) -> Trace:
         """Begin a call.
 
         Args:
-            src_extension: Who calls.
-            dst_extension: Who is called.
+            src_extension: Who calls. Of more than six digits it is a phone number, and masked
+                wherever it can be read.
+            dst_extension: Who is called; likewise.
             trace_id: The host's own id; made from start time and extension unless given.
             started_at: When the call began, if that is not now.
             call_id: An id that several traces of one call share.
             attributes: Language pair, vendor, build, codec.
+            consent: What the callers agreed to so far: ``unknown``, ``announced``, ``given``,
+                ``refused``; see ``Trace.set_consent``.
 
         Raises:
-            TraceError: The id is not valid or active here, or there are too many traces.
+            TraceError: The id is not valid or active here, the consent is none of these, or there
+                are too many traces.
         """
+        agreed = checked_consent(consent)
+        src, src_number = self._masker.split(src_extension)
+        dst, dst_number = (
+            (None, None) if dst_extension is None else self._masker.split(dst_extension)
+        )
         started_ns = self._clocks.wall_ns()
         if started_at is not None:
             started_ns = int(started_at.timestamp() * 1e6) * 1_000
-        chosen = trace_id or _made_id(started_ns, src_extension)
+        chosen = trace_id or made_id(started_ns, src)
+        keeping = Keeping(agreed, self.settings.consent_unknown)
         if not self.settings.enabled:
-            return Trace(chosen, self._silent_station, lambda _: None)
+            return Trace(chosen, self._silent_station, lambda _: None, keeping=keeping)
         if not self._is_running or os.getpid() != self._pid:
             raise NotRunningError(f"trace {chosen!r}: the monitor is not started in this process")
         chosen = self._admit(chosen)
         started = TraceStarted(
             chosen,
             started_ns,
-            src_extension,
-            dst_extension,
+            src,
+            dst,
             call_id=call_id,
             attributes=dict(attributes or {}),
+            consent=agreed,
+            src_number=src_number,
+            dst_number=dst_number,
         )
-        trace = Trace(chosen, self._make_station, self._on_end)
+        trace = Trace(
+            chosen,
+            self._make_station,
+            self._on_end,
+            keeping=keeping,
+            on_consent=self._on_consent,
+        )
         self._traces[chosen] = trace
         now = self._clocks.monotonic_ns()
         offset = self._clocks.wall_ns() - now
@@ -317,7 +342,9 @@ class Monitor:
         with self._lock:
             count = len(self._traces)
         knobs = self.knobs.values(spec, trace_id)
-        station = Station(key, spec.rate, knobs, self._clocks.monotonic_ns)
+        station = Station(
+            key, spec.rate, knobs, self._clocks.monotonic_ns, recording=spec.recording
+        )
         offset = self._clocks.wall_ns() - self._clocks.monotonic_ns()
         stream = Stream(spec.rate, offset)
         run = StationRun(
@@ -354,6 +381,7 @@ class Monitor:
                 "pace",
                 "rate",
                 "encoding",
+                "recording",
                 "implements",
                 "knobs",
             )
@@ -374,6 +402,9 @@ class Monitor:
     def _on_end(self, trace_id: str) -> None:
         self._worker.inbox.append((trace_id, self._clocks.monotonic_ns(), EndReason.HOST))
 
+    def _on_consent(self, trace_id: str, consent: Consent) -> None:
+        self._worker.inbox.append(ConsentChanged(trace_id, consent, self._clocks.wall_ns()))
+
     def _render_loop(self) -> None:
         while not self._stopping.wait(RENDER_S):
             try:
@@ -391,7 +422,7 @@ class Monitor:
     def _after_fork(self) -> None:
         """Fall silent in the child: it has none of the threads."""
         self._lock = threading.Lock()
-        for part in (self._tally, self.knobs, self._worker):
+        for part in (self._tally, self.knobs, self._masker, self._worker):
             part.renew_lock()
         if self._is_running:
             self._is_running = False
@@ -400,24 +431,6 @@ class Monitor:
                 trace.silence()
             self._traces.clear()
             _log.warning("this process was forked from one that monitors; start the monitor here")
-
-
-class MonitorCollector:
-    """Shows the monitor's page through a registry, for hosts that serve /metrics themselves."""
-
-    def __init__(self, monitor: Monitor) -> None:
-        self._monitor = monitor
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield all families, with exemplars."""
-        page = self._monitor._worker.page  # noqa: SLF001 - the other half of this module
-        return text_string_to_metric_families(page.openmetrics.decode() + "# EOF\n")  # type: ignore[no-untyped-call, no-any-return] # theirs
-
-
-def _made_id(started_ns: int, src_extension: str) -> str:
-    start = datetime.fromtimestamp(started_ns // 1_000_000 / 1_000, UTC)
-    stamp = start.strftime("%Y-%m-%dT%H-%M-%S-") + f"{start.microsecond // 1_000:03d}Z"
-    return f"trace_{stamp}_{src_extension}"
 
 
 _monitors: weakref.WeakSet[Monitor] = weakref.WeakSet()

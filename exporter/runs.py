@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from exporter.analysis.frames import Stretch
 from exporter.config import StationSpec
 from exporter.follower import Follower
+from exporter.keeping import Keep
 from exporter.knobs import KnobValues
 from exporter.model import SAMPLE_BYTES, EndReason, KnobStep, Tap, TraceStarted
 from exporter.resolver import KnobChange
@@ -13,6 +17,8 @@ from exporter.station import Station
 from exporter.summary import StationMemory
 from exporter.timeline import Stream
 from exporter.track import Track
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,7 @@ class StationRun:
     follower: Follower
     tracks: dict[Tap, Track]
     turned: list[tuple[int, KnobValues]] = field(default_factory=list)
+    keeps: list[tuple[int, Keep]] = field(default_factory=lambda: [(-1, Keep())])
     waiting: list[KnobChange] = field(default_factory=list)
     rejected: dict[tuple[Tap, str], int] = field(default_factory=dict)
     memory: StationMemory = field(default_factory=StationMemory)
@@ -74,25 +81,38 @@ class TraceRun:
     attributes: dict[str, object] = field(default_factory=dict)
 
 
-def spans(
-    turned: list[tuple[int, KnobValues]], position: int, pcm: bytes
-) -> list[tuple[int, bytes, KnobValues | None]]:
-    """Split audio where knob values changed."""
-    if not turned:
-        return [(position, pcm, None)]
-    current = [values for at, values in turned if at <= position]
-    values = current[-1] if current else turned[0][1]
-    end = position + len(pcm) // SAMPLE_BYTES
-    spans: list[tuple[int, bytes, KnobValues | None]] = []
-    start = position
+def stretches(
+    turned: Sequence[tuple[int, _T]], start: int, end: int
+) -> Iterator[tuple[int, int, _T]]:
+    """Part positions where something changed: first, behind the last, what is in force there.
+
+    Args:
+        turned: From which position on what is in force; at least one, the first for all before.
+        start: The first position.
+        end: Behind the last one.
+    """
+    current = [value for at, value in turned if at <= start]
+    value = current[-1] if current else turned[0][1]
     for at, later in turned:
         if start < at < end:
-            spans.append((start, _cut(pcm, start - position, at - position), values))
+            yield start, at, value
             start = at
         if start <= at < end:
-            values = later
-    spans.append((start, _cut(pcm, start - position, end - position), values))
-    return spans
+            value = later
+    yield start, end, value
+
+
+def spans(
+    turned: Sequence[tuple[int, _T]], position: int, pcm: bytes
+) -> list[tuple[int, bytes, _T]]:
+    """Split audio where something changed."""
+    if len(turned) == 1:
+        return [(position, pcm, turned[0][1])]
+    end = position + len(pcm) // SAMPLE_BYTES
+    return [
+        (start, _cut(pcm, start - position, stop - position), value)
+        for start, stop, value in stretches(turned, position, end)
+    ]
 
 
 def _cut(pcm: bytes, start: int, stop: int) -> bytes:
@@ -112,3 +132,23 @@ def steps_of(
         ]
         values = later
     return tuple(steps)
+
+
+def take_pending(
+    traces: Iterable[TraceRun],
+) -> tuple[list[StationRun], list[Track], list[Stretch]]:
+    """Take the frames that wait to be measured, and whose they are.
+
+    Side by side, not in tuples: the garbage collector of the host would walk through those.
+    """
+    runs: list[StationRun] = []
+    tracks: list[Track] = []
+    stretches: list[Stretch] = []
+    for trace in traces:
+        for run in trace.stations.values():
+            for track in run.tracks.values():
+                stretches += track.pending
+                runs += [run] * len(track.pending)
+                tracks += [track] * len(track.pending)
+                track.pending.clear()
+    return runs, tracks, stretches

@@ -39,7 +39,7 @@ def _each(*reasons: str) -> tuple[tuple[str, ...], ...]:
     return tuple((reason,) for reason in reasons)
 
 
-_RECORDS = ("bucket", "trace_started", "trace_ended", "knob_changed")
+_RECORDS = ("bucket", "trace_started", "trace_ended", "consent_changed", "knob_changed")
 _LOSSES = ("overrun", "too_late", "disk_full", "spool_full", "queue_full", "invalid")
 _DROPS = (
     *(
@@ -105,6 +105,7 @@ SELF_METRICS: dict[str, SelfMetric] = {
         SelfMetric("spool_corrupt_batches_total", _C, "Damaged batch files set aside."),
         SelfMetric("audio_segments_written_total", _C, "Segment files written."),
         SelfMetric("audio_write_errors_total", _C, "Segment files that could not be written."),
+        SelfMetric("audio_withdrawn_total", _C, "Segment files removed: the callers refused."),
         SelfMetric("audio_free_bytes", _G, "Free bytes where the segments are."),
         SelfMetric("audio_size_bytes", _G, "Bytes, free or not, where the segments are."),
         SelfMetric("db_up", _G, "1 while the database answers."),

@@ -10,19 +10,22 @@ from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns
 
+from exporter.keeping import Keep
 from exporter.knobs import KnobValues
-from exporter.model import MAX_BLOCK_SECONDS, SAMPLE_BYTES, Clock
+from exporter.model import MAX_BLOCK_SECONDS, SAMPLE_BYTES, Clock, Recording
 from exporter.tap import (
     HOLD,
     RESUME,
     UNTIMED,
     Block,
+    Item,
     RefusedBlockError,
     TapQueue,
     plain_bytes,
 )
 
 MAX_OBSERVED = 1_024
+MAX_KEEPS = 65_536
 
 Heard = tuple[int, int, int]
 """What ``pre`` returns for ``post(since=)``: first and last sample count, time (ns)."""
@@ -56,6 +59,9 @@ class Station:
         origin_ns: Wall time of sample 0 of PRE, once the exporter thread knows it.
         observed: What the host reported and the exporter thread has not seen yet.
         observed_count: How many values it has ever reported.
+        recording: How much the configuration keeps of it.
+        keep: What is kept from now on; as it was last told.
+        keeps: What was told and the exporter thread has not seen yet, with the sample of PRE.
         pre_tap: Queue of what arrived.
         post_tap: Queue of what the station made of it.
     """
@@ -64,6 +70,8 @@ class Station:
         "_clock",
         "_max_bytes",
         "_told",
+        "keep",
+        "keeps",
         "key",
         "knobs",
         "observed",
@@ -72,10 +80,19 @@ class Station:
         "post_tap",
         "pre_tap",
         "rate",
+        "recording",
         "scheduled",
     )
 
-    def __init__(self, key: str, rate: int, knobs: KnobValues, clock: Clock) -> None:
+    def __init__(
+        self,
+        key: str,
+        rate: int,
+        knobs: KnobValues,
+        clock: Clock,
+        *,
+        recording: Recording = Recording.AUDIO,
+    ) -> None:
         self.key = key
         self.rate = rate
         self.knobs = knobs
@@ -83,6 +100,9 @@ class Station:
         self.origin_ns: int | None = None
         self.observed: deque[Observation] = deque(maxlen=MAX_OBSERVED)
         self.observed_count = 0
+        self.recording = recording
+        self.keep = Keep()
+        self.keeps: deque[Item] = deque(maxlen=MAX_KEEPS)
         self.pre_tap = TapQueue()
         self.post_tap = TapQueue()
         self._told: KnobValues | None = None
@@ -176,6 +196,11 @@ class Station:
     def resume(self) -> None:
         """Say that audio is due again."""
         self.pre_tap.append((self._clock(), self.pre_tap.end, RESUME, UNTIMED))
+
+    def set_keep(self, keep: Keep) -> None:
+        """Say what is kept from the next sample on; from any thread, beside the audio's."""
+        self.keeps.append((self._clock(), self.pre_tap.end, keep, UNTIMED))
+        self.keep = keep
 
     def _tell(self) -> None:
         """Put the knob values into the stream, at the sample from which they count."""

@@ -101,13 +101,14 @@ def to_tap_bucket(
     closed: ClosedTap, aggregates: Aggregates, health: Mapping[str, float]
 ) -> TapBucket:
     """Return what is archived of a tap: its sound, its gaps, and these numbers."""
+    runs, gaps = closed.archived()
     return TapBucket(
         tap=closed.tap,
         rate=closed.rate,
         first_sample=closed.first_sample,
         due_samples=closed.due_samples,
-        runs=closed.runs,
-        gaps=closed.gaps,
+        runs=runs,
+        gaps=gaps,
         aggregates=aggregates,
         health=health,
     )

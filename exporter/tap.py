@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from exporter.keeping import Keep
 from exporter.knobs import KnobValues
 from exporter.model import SAMPLE_BYTES
 
@@ -20,7 +21,7 @@ Block = bytes | bytearray | memoryview
 """What a host may hand over; any other object with a buffer of 16-bit samples will do."""
 
 HOLD, RESUME = "hold", "resume"
-Payload = bytes | KnobValues | str
+Payload = bytes | KnobValues | Keep | str
 Item = tuple[int, int, Payload, int]
 """Arrival (monotonic ns), samples offered so far, audio or mark, PRE-to-POST time (ns) or -1."""
 
@@ -94,3 +95,33 @@ class TapQueue:
         if isinstance(payload, bytes):
             self.reject("ended")
             self.end -= len(payload) // SAMPLE_BYTES
+
+
+def laid_in(items: list[Item], marks: list[Item]) -> list[Item]:
+    """Lay marks into what a tap was handed: each before the first sample that it counts for.
+
+    Marks come from any thread and so not through the tap's queue. They are taken off after it:
+    then every block in ``items`` that came after a mark finds it here.
+
+    Args:
+        items: Of one tap, oldest first.
+        marks: Oldest first; their second element says how many samples came before.
+    """
+    if not marks:
+        return items
+    laid: list[Item] = []
+    waiting = iter(marks)
+    mark = next(waiting, None)
+    for item in items:
+        while mark is not None and mark[1] < item[1]:
+            laid.append(mark)
+            mark = next(waiting, None)
+        laid.append(item)
+    if mark is not None:
+        laid += [mark, *waiting]
+    return laid
+
+
+def samples_of(items: list[Item]) -> int:
+    """Count the samples of audio in the items of a tap."""
+    return sum(len(item[2]) for item in items if type(item[2]) is bytes) // SAMPLE_BYTES

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from exporter.keeping import Keep
 from exporter.knobs import KnobValues
 from exporter.model import MAX_BLOCK_SECONDS, SAMPLE_BYTES, Cause
 from exporter.tap import HOLD, RESUME, Item
@@ -68,7 +69,15 @@ class KnobsTurned:
     values: KnobValues
 
 
-Event = Placed | Missing | KnobsTurned
+@dataclass(slots=True)
+class KeepTurned:
+    """What is kept from a position on."""
+
+    position: int
+    keep: Keep
+
+
+Event = Placed | Missing | KnobsTurned | KeepTurned
 
 
 def to_position(ns: int, rate: int) -> int:
@@ -85,7 +94,7 @@ def to_ns(position: int, rate: int) -> int:
 class _Held:
     arrived: int
     end: int
-    payload: bytes | KnobValues
+    payload: bytes | KnobValues | Keep
     elapsed_ns: int
 
 
@@ -101,6 +110,7 @@ class Stream:
         placed_count: Samples of the tap's count that are placed or dropped.
         too_late: Samples dropped because their gap was final.
         on_hold: Whether the host said that nothing is due.
+        is_paused: Whether the host has paused the audio.
         fresh: Blocks held since they were last asked for, for the live gauges.
     """
 
@@ -111,6 +121,7 @@ class Stream:
     placed_count: int = 0
     too_late: int = 0
     on_hold: bool = False
+    is_paused: bool = False
     fresh: list[bytes] = field(default_factory=list)
     _origin: int = 0
     _base: int = 0
@@ -118,6 +129,7 @@ class Stream:
     _lowest: int = 0
     _lowest_at: int = 0
     _last_arrival: int = 0
+    _was_paused: bool = False
 
     def feed(self, items: list[Item], *, full: bool) -> list[Event]:
         """Place what a tap was handed, in order; ``full`` when its queue had overflowed."""
@@ -126,8 +138,8 @@ class Stream:
         for arrived, end, payload, elapsed in items[taken:] if taken else items:
             if isinstance(payload, str):
                 self._mark(payload, events)
-            elif isinstance(payload, KnobValues) and self.frontier is None:
-                events.append(KnobsTurned(-1, payload))
+            elif self.frontier is None and not isinstance(payload, bytes):
+                self._turn(-1, payload, events)
             else:
                 block = _Held(arrived, end, payload, elapsed)
                 if self.frontier is None:
@@ -160,6 +172,7 @@ class Stream:
         if blocks:
             self._base, self._last_arrival = base, blocks[-1][1]
             self.placed_count, self.frontier = count, origin + count
+            self._was_paused = self.is_paused
             events.append(Placed(start, origin + count, parts, blocks))
         return len(blocks)
 
@@ -180,8 +193,7 @@ class Stream:
         if self.frontier is not None and now is not None:
             due = self._position(now) - self._base
             if due - self.frontier > TOLERANCE_S * self.rate:
-                cause = Cause.HOLD if self.on_hold else Cause.NOT_RECEIVED
-                self._miss(due - self.frontier, cause, events)
+                self._miss(due - self.frontier, self._idle_cause(), events)
         return events
 
     @property
@@ -232,6 +244,7 @@ class Stream:
         if is_audio:
             self._base = min(self._base, lag)
             self._last_arrival = block.arrived
+            self._was_paused = self.is_paused
         was_held, self._held = self._held, []
         for earlier in was_held:
             self._place(earlier, events, full=full, held=True)
@@ -250,14 +263,23 @@ class Stream:
             cause = Cause.OVERRUN if full else Cause.NOT_RECEIVED
             self._skip(start, cause, events)
         position = self._origin + start
-        if isinstance(block.payload, KnobValues):
-            events.append(KnobsTurned(position, block.payload))
+        if not isinstance(block.payload, bytes):
+            self._turn(position, block.payload, events)
             return
         self.placed_count = block.end
         pcm, position = self._after_frontier(block.payload, position)
         if pcm:
             mark = (position, block.arrived, block.elapsed_ns)
             self.frontier = put(events, pcm, mark, held=held)
+
+    def _turn(self, position: int, payload: KnobValues | Keep, events: list[Event]) -> None:
+        if isinstance(payload, KnobValues):
+            events.append(KnobsTurned(position, payload))
+            return
+        self.is_paused = payload.is_paused
+        self._was_paused |= payload.is_paused
+        # From another thread than the audio's: it counts from what is not placed yet.
+        events.append(KeepTurned(max(position, self.frontier or -1), payload))
 
     def _skip(self, start: int, cause: Cause, events: list[Event]) -> None:
         """Pass over samples that the queue lost; POST may well have them."""
@@ -282,7 +304,7 @@ class Stream:
         first = held[0]
         gap = self._lowest - self._base
         silent = self._position(first.arrived) - self._position(self._last_arrival)
-        cause = Cause.NOT_RECEIVED if 2 * (silent - _samples(first)) >= gap else Cause.SLOW
+        cause = self._idle_cause() if 2 * (silent - _samples(first)) >= gap else Cause.SLOW
         count = first.end - _samples(first)
         if count > self.placed_count:
             self._skip(count, Cause.OVERRUN, events)
@@ -312,8 +334,13 @@ class Stream:
         margin = (MAX_BLOCK_SECONDS + 1) * self.rate
         patience = margin if self.on_hold else STALL_FINAL_S * self.rate
         if idle > patience:
-            cause = Cause.HOLD if self.on_hold else Cause.NOT_RECEIVED
-            self._miss(idle - margin, cause, events)
+            self._miss(idle - margin, self._idle_cause(), events)
+
+    def _idle_cause(self) -> Cause:
+        """Say why nothing comes: a host that has paused the audio may well stop sending it."""
+        if self.on_hold:
+            return Cause.HOLD
+        return Cause.MASKED if self._was_paused else Cause.NOT_RECEIVED
 
 
 def put(events: list[Event], pcm: bytes, mark: Mark, *, held: bool = False) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,6 +36,7 @@ class Draft:
 
     audio: list[tuple[int, bytes]] = field(default_factory=list)
     gaps: list[tuple[int, int, Cause]] = field(default_factory=list)
+    withheld: list[tuple[int, int, Cause]] = field(default_factory=list)
     rows: list[tuple[int, Matrix]] = field(default_factory=list)
     notes: dict[str, Notes] = field(default_factory=dict)
     borders: list[int] = field(default_factory=list)
@@ -62,6 +64,7 @@ class ClosedTap:
         due_samples: How many samples were due.
         runs: The audio, ordered, disjoint.
         gaps: What is missing, ordered, disjoint.
+        withheld: Which part of the audio is measured and not archived, as the gaps that it becomes.
         rows: Measurements of frames, ``[frames, WIDTH]``.
         starts: Offset of each frame in the bucket.
         notes: Values of metrics that are not measured on frames.
@@ -76,11 +79,21 @@ class ClosedTap:
     due_samples: int
     runs: tuple[Run, ...]
     gaps: tuple[Gap, ...]
+    withheld: tuple[Gap, ...]
     rows: Matrix
     starts: Offsets
     notes: dict[str, Notes]
     borders: Offsets
     pace: float
+
+    def archived(self) -> tuple[tuple[Run, ...], tuple[Gap, ...]]:
+        """Return audio and gaps as the archive gets them: without what is withheld."""
+        if not self.withheld:
+            return self.runs, self.gaps
+        gaps = sorted((*self.gaps, *self.withheld), key=lambda gap: gap.first_sample)
+        return tuple(part for run in self.runs for part in _outside(run, self.withheld)), tuple(
+            gaps
+        )
 
     def column(self, key: str) -> Column:
         """Return the values of one metric, one for each frame; NaN is unknown."""
@@ -144,14 +157,16 @@ class Track:
         """Return the bucket's number, counted in buckets since the epoch."""
         return position // self._size
 
-    def record(self, position: int, pcm: bytes) -> None:
-        """Keep audio that stands at ``position``."""
+    def record(self, position: int, pcm: bytes, withheld: Cause | None = None) -> None:
+        """Keep audio that stands at ``position``; with a cause, to measure it and no longer."""
         self._begin(position)
         while pcm:
             bucket, offset = divmod(position, self._size)
             part = pcm[: (self._size - offset) * SAMPLE_BYTES]
             self._draft(bucket).audio.append((offset, part))
             samples = len(part) // SAMPLE_BYTES
+            if withheld is not None:
+                self._draft(bucket).withheld.append((offset, samples, withheld))
             self.received += samples
             position += samples
             pcm = pcm[len(part) :]
@@ -204,11 +219,10 @@ class Track:
         size = self._grid.frame_samples * SAMPLE_BYTES
         return pcm[: len(pcm) // size * size]
 
-    def miss(self, position: int, samples: int, cause: Cause, *, cuts_grid: bool = True) -> None:
+    def miss(self, position: int, samples: int, cause: Cause) -> None:
         """Write down samples that are missing."""
         self._begin(position)
-        if cuts_grid:
-            self._grid.restart()
+        self._grid.restart()
         while samples:
             bucket, offset = divmod(position, self._size)
             part = min(samples, self._size - offset)
@@ -280,6 +294,7 @@ class Track:
             due_samples=due,
             runs=_runs(draft.audio),
             gaps=_gaps(draft.gaps),
+            withheld=_gaps(draft.withheld),
             rows=np.concatenate([rows for _, rows in draft.rows] or [np.empty((0, WIDTH))]),
             starts=_starts(draft.rows, base, self._grid.frame_samples),
             notes=draft.notes,
@@ -314,6 +329,17 @@ def _runs(audio: list[tuple[int, bytes]]) -> tuple[Run, ...]:
         runs[-1][1].append(pcm)
         expected = offset + len(pcm) // SAMPLE_BYTES
     return tuple(Run(offset, b"".join(parts)) for offset, parts in runs)
+
+
+def _outside(run: Run, gaps: tuple[Gap, ...]) -> Iterator[Run]:
+    """Yield the parts of a run that lie in none of the gaps."""
+    start, end = run.first_sample, run.first_sample + run.samples
+    for gap in (*gaps, Gap(end, 1, Cause.IDLE)):
+        stop = min(gap.first_sample, end)
+        if start < stop:
+            first = (start - run.first_sample) * SAMPLE_BYTES
+            yield Run(start, run.pcm[first : (stop - run.first_sample) * SAMPLE_BYTES])
+        start = max(start, gap.first_sample + gap.samples)
 
 
 def _gaps(gaps: list[tuple[int, int, Cause]]) -> tuple[Gap, ...]:

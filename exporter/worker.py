@@ -11,12 +11,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 
 import numpy as np
 
 from exporter.analysis.analyzer import Analyzer
-from exporter.analysis.frames import Matrix, Stretch
+from exporter.analysis.frames import Matrix
 from exporter.breath import Breath
 from exporter.closing import Closer, Sampling
 from exporter.config import Settings
@@ -29,6 +28,7 @@ from exporter.model import (
     Archive,
     Cause,
     Clock,
+    ConsentChanged,
     EndReason,
     Record,
     SelfSample,
@@ -37,16 +37,19 @@ from exporter.model import (
 )
 from exporter.observing import Observing
 from exporter.resolver import KnobResolver
-from exporter.runs import StationRun, TraceRun, spans
+from exporter.runs import StationRun, TraceRun, spans, stretches, take_pending
 from exporter.selfmetrics import Tally
-from exporter.tap import Item, TapQueue
+from exporter.tap import Item, TapQueue, laid_in, samples_of
 from exporter.telling import Teller
-from exporter.timeline import NS, Event, KnobsTurned, Missing, Placed, to_ns
+from exporter.timeline import NS, Event, KeepTurned, KnobsTurned, Missing, Placed, to_ns
 from exporter.track import Track
 
 _log = logging.getLogger(__name__)
 
 PASS_S = 0.2
+Message = TraceRun | StationRun | ConsentChanged | tuple[str, int, EndReason]
+"""What hosts leave for the thread: what begins, what was agreed to, what ends, when and why."""
+
 _LATENCY, _DEPTH = "pipe.processing_latency_ms", "pipe.queue_depth"
 
 
@@ -73,7 +76,7 @@ class Worker:
         breath: Breath,
     ) -> None:
         self.page = Page()
-        self.inbox: deque[TraceRun | StationRun | tuple[str, int, EndReason]] = deque()
+        self.inbox: deque[Message] = deque()
         self.on_ended: deque[str] = deque()
         self.passed_ns = clock()
         limits = settings.limits
@@ -197,8 +200,10 @@ class Worker:
                 self._end(trace, trace.ending)
         self._tally.set("active_calls", len(self._traces))
 
-    def _receive(self, message: TraceRun | StationRun | tuple[str, int, EndReason]) -> None:
-        if isinstance(message, TraceRun):
+    def _receive(self, message: Message) -> None:
+        if isinstance(message, ConsentChanged):
+            self._offer(message)
+        elif isinstance(message, TraceRun):
             self._traces[message.started.trace_id] = message
             self._offer(message.started)
         elif isinstance(message, StationRun):
@@ -219,8 +224,10 @@ class Worker:
         """Place what the two taps of a station hold; POST first, so that its PRE is there."""
         post_items, post_full = run.station.post_tap.drain()
         pre_items, pre_full = run.station.pre_tap.drain()
+        # After the taps: every block taken off that came after a mark finds it here.
+        keeps = [run.station.keeps.popleft() for _ in range(len(run.station.keeps))]
         drained = self._count_offered(run, pre_items, post_items, full=pre_full)
-        pre_items, is_cut = self._within_backlog(run, pre_items, drained[0])
+        pre_items, is_cut = self._within_backlog(run, laid_in(pre_items, keeps), drained[0])
         if pre_items:
             run.last_item_ns = pre_items[-1][0]
         events = run.stream.feed(pre_items, full=pre_full or is_cut)
@@ -245,6 +252,8 @@ class Worker:
     def _glance(self, run: StationRun, second: int) -> None:
         """Show audio that has no place yet; the live gauges do not wait."""
         fresh, run.stream.fresh = run.stream.fresh, []
+        if not run.station.keep.is_measured:
+            return
         whole = run.tracks[Tap.PRE].whole_frames(b"".join(fresh))
         if whole:
             rows = self._analyzer.glance(whole, run.spec.rate)
@@ -258,7 +267,7 @@ class Worker:
         Returns:
             Samples of audio that were drained at PRE and at POST.
         """
-        drained_post = _samples(post)
+        drained_post = samples_of(post)
         self._offered += drained_post
         if not pre:
             return 0, drained_post
@@ -266,7 +275,7 @@ class Worker:
         run.pre_seen = pre[-1][1]
         self._offered += offered
         # The count in the items is exact; only a queue that was full has lost some of them.
-        drained = _samples(pre) if full else offered
+        drained = samples_of(pre) if full else offered
         if offered > drained:
             self._drop(offered - drained, "overrun")
         return drained, drained_post
@@ -293,8 +302,13 @@ class Worker:
         live = self._live[run.spec.key].tap(tap)
         for event in events:
             if isinstance(event, Missing):
-                track.miss(event.position, event.samples, event.cause)
-                live.count_missing(event.samples, event.cause)
+                end = event.position + event.samples
+                for start, stop, keep in stretches(run.keeps, event.position, end):
+                    cause = event.cause if keep.is_measured else keep.cause
+                    track.miss(start, stop - start, cause)
+                    live.count_missing(stop - start, cause)
+            elif isinstance(event, KeepTurned):
+                run.keeps.append((event.position, event.keep))
             elif isinstance(event, KnobsTurned):
                 run.turned.append((event.position, event.values))
                 self._teller.tell_counting(run, event)
@@ -303,22 +317,27 @@ class Worker:
                 self._note_latency(run, track, event, second)
 
     def _apply_audio(self, run: StationRun, track: Track, event: Placed, live: TapLive) -> None:
-        """Record and cut audio, as far as the monitoring knobs in force allow."""
-        tap = track.tap
-        for position, pcm, knobs in spans(run.turned, event.position, event.pcm):
-            values = run.station.knobs if knobs is None else knobs
-            samples = len(pcm) // SAMPLE_BYTES
-            is_heard = bool(values[f"monitoring.{tap.lower()}_tap_enabled"])
-            if not is_heard or not values["monitoring.audio_capture_enabled"]:
-                track.miss(position, samples, Cause.DISABLED, cuts_grid=not is_heard)
-                live.count_missing(samples, Cause.DISABLED)
-                self._drop(samples, "disabled")
-            else:
-                track.record(position, pcm)
-                live.count_audio(samples)
-            if is_heard and values["monitoring.metrics_enabled"]:
-                has_spectrum = bool(values["monitoring.fft_analysis_enabled"])
-                track.cut(position, pcm, is_live=not event.held, has_spectrum=has_spectrum)
+        """Record and cut audio, as far as the call and the monitoring knobs in force allow."""
+        for start, kept, keep in spans(run.keeps, event.position, event.pcm):
+            turned = run.turned or [(-1, run.station.knobs)]
+            for position, pcm, values in spans(turned, start, kept):
+                samples = len(pcm) // SAMPLE_BYTES
+                is_on = bool(values[f"monitoring.{track.tap.lower()}_tap_enabled"])
+                is_heard = is_on and keep.is_measured
+                cause = Cause.DISABLED if keep.has_audio else keep.cause
+                if not is_heard:
+                    track.miss(position, samples, cause)
+                    self._drop(samples, cause)
+                    live.count_missing(samples, cause)
+                elif keep.has_audio and values["monitoring.audio_capture_enabled"]:
+                    track.record(position, pcm)
+                    live.count_audio(samples)
+                else:
+                    track.record(position, pcm, withheld=cause)
+                    live.count_missing(samples, cause)
+                if is_heard and values["monitoring.metrics_enabled"]:
+                    has_spectrum = bool(values["monitoring.fft_analysis_enabled"])
+                    track.cut(position, pcm, is_live=not event.held, has_spectrum=has_spectrum)
         track.see_blocks(event)
 
     def _note_latency(self, run: StationRun, track: Track, event: Placed, second: int) -> None:
@@ -339,31 +358,24 @@ class Worker:
 
     def _measure(self, second: int) -> None:
         """Measure the frames of all taps together; let all traces of a tap count in one go."""
-        waiting = list(self._waiting())
-        found = self._analyzer.measure([stretch for _, _, stretch in waiting])
+        runs, tracks, waiting = take_pending(self._traces.values())
         shown: dict[TapLive, list[Matrix]] = {}
-        counted: dict[TapLive, list[tuple[Matrix, StationRun, int]]] = {}
-        for (run, track, stretch), rows in zip(waiting, found, strict=True):
+        counted: dict[TapLive, list[Matrix]] = {}
+        newest: dict[TapLive, tuple[StationRun, int]] = {}
+        found = self._analyzer.measure(waiting)
+        for run, track, stretch, rows in zip(runs, tracks, waiting, found, strict=True):
             self._breath.take()
             live = self._live[run.spec.key].tap(track.tap)
             track.measured(stretch.position, rows)
-            counted.setdefault(live, []).append((rows, run, stretch.position))
+            counted.setdefault(live, []).append(rows)
+            newest[live] = run, stretch.position
             if stretch.is_live:
                 shown.setdefault(live, []).append(rows)
         for live, parts in shown.items():
             live.see_frames(np.concatenate(parts), second)
-        for live, those in counted.items():
-            rows, run, position = those[-1]
-            joined = np.concatenate([part for part, _, _ in those])
-            live.count_frames(joined, self._exemplar(run, position), newest=len(rows))
-
-    def _waiting(self) -> Iterator[tuple[StationRun, Track, Stretch]]:
-        for trace in self._traces.values():
-            for run in trace.stations.values():
-                for track in run.tracks.values():
-                    pending, track.pending = track.pending, []
-                    for stretch in pending:
-                        yield run, track, stretch
+        for live, parts in counted.items():
+            exemplar = self._exemplar(*newest[live])
+            live.count_frames(np.concatenate(parts), exemplar, newest=len(parts[-1]))
 
     def _exemplar(self, run: StationRun, position: int) -> tuple[str, int, int]:
         at_ns = to_ns(position, run.spec.rate)
@@ -372,7 +384,9 @@ class Worker:
     def _end_if_idle(self, trace: TraceRun, now: int) -> None:
         runs = trace.stations.values()
         last = max([trace.begun_mono, *(run.last_item_ns for run in runs)])
-        is_quiet = not any(run.queued_samples or run.stream.on_hold for run in runs)
+        is_quiet = not any(
+            run.queued_samples or run.stream.on_hold or run.stream.is_paused for run in runs
+        )
         if trace.ending is None and is_quiet and now - last >= self._limits.idle_end_s * NS:
             for run in runs:
                 run.station.pre_tap.close()
@@ -425,8 +439,3 @@ class Worker:
     def _offer(self, record: Record) -> None:
         if self._archive is not None:
             self._archive.offer(record)
-
-
-def _samples(items: list[Item]) -> int:
-    """Count the samples of audio in the items of a tap."""
-    return sum(len(item[2]) for item in items if type(item[2]) is bytes) // SAMPLE_BYTES

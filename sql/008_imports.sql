@@ -11,7 +11,8 @@ CREATE OR REPLACE VIEW archived_calls AS
            CASE WHEN count(b.due_samples) = count(b.*) THEN coalesce(sum(b.due_samples), 0) END
                AS due_samples,
            CASE WHEN count(b.received_samples) = count(b.*)
-               THEN coalesce(sum(b.received_samples), 0) END AS received_samples
+               THEN coalesce(sum(b.received_samples), 0) END AS received_samples,
+           t.consent
     FROM traces t LEFT JOIN tap_buckets_5s b USING (trace_id)
     GROUP BY t.trace_id;
 

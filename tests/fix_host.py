@@ -16,6 +16,10 @@ from exporter.station import Chain, Station
 RATE = 16_000
 SECOND = 1_000_000_000
 START = 1_767_225_602_100_000_000
+ORIGIN = (START * RATE + SECOND // 2) // SECOND
+"""Position of the first sample of a host that begins to send at once."""
+
+Samples = npt.NDArray[np.int16]
 
 
 @dataclass
@@ -69,6 +73,7 @@ class Host:
         sound: What it sends, int16 at 16 kHz; noise unless given.
         settings: The shipped ones unless given.
         start: When the call begins, in ns.
+        consent: What the callers agreed to at the start.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Host:
         *,
         settings: Settings | None = None,
         start: int = START,
+        consent: str = "unknown",
     ) -> None:
         self.now = start
         self.archive = Recorder()
@@ -85,7 +91,7 @@ class Host:
             settings or load_settings({}), archive=self.archive, clocks=clock, has_thread=False
         )
         self.monitor.start()
-        self.trace = self.monitor.start_trace("3333")
+        self.trace = self.monitor.start_trace("3333", consent=consent)
         self.station: Station = self.trace.station("St_3_3333")
         self.sent = 0
         noise = np.random.default_rng(1).normal(0, 2_000, 200 * RATE).astype("<i2")
@@ -127,3 +133,42 @@ class Host:
                 missing = sum(gap.samples for gap in tap.gaps)
                 assert tap.due_samples == tap.received_samples + missing
         return self.archive
+
+
+def laid(archive: Recorder, tap: Tap, station: str = "St_3_3333") -> Samples:
+    """Return what was kept at a tap from the call's first sample on, zeros where nothing was."""
+    found: Samples = np.zeros(60 * RATE, np.int16)
+    for bucket in archive.buckets():
+        base = bucket.bucket_ns * RATE // SECOND - ORIGIN
+        for each in bucket.taps:
+            if each.tap is tap and bucket.station_key == station:
+                for run in each.runs:
+                    first = base + run.first_sample
+                    found[first : first + run.samples] = np.frombuffer(run.pcm, "<i2")
+    return found
+
+
+def gap_ranges(
+    archive: Recorder, tap: Tap, station: str = "St_3_3333"
+) -> list[tuple[int, int, Cause]]:
+    """Return first sample, samples and cause of each gap, joined over the borders of buckets."""
+    joined: list[tuple[int, int, Cause]] = []
+    for bucket in archive.buckets():
+        base = bucket.bucket_ns * RATE // SECOND - ORIGIN
+        for each in bucket.taps:
+            if each.tap is not tap or bucket.station_key != station:
+                continue
+            for gap in each.gaps:
+                first = base + gap.first_sample
+                last = joined[-1] if joined else None
+                if last and last[0] + last[1] == first and last[2] is gap.cause:
+                    joined[-1] = (last[0], last[1] + gap.samples, gap.cause)
+                else:
+                    joined.append((first, gap.samples, gap.cause))
+    return joined
+
+
+def loud(seed: int = 7) -> Samples:
+    """Return a minute of noise without a zero in it: what is silent was not kept."""
+    noise = np.random.default_rng(seed).integers(1, 9_000, 60 * RATE)
+    return noise.astype("<i2")

@@ -77,3 +77,20 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
     modes = {(path.is_dir(), path.stat().st_mode & 0o777) for path in found}
 
     assert {(True, 0o750), (False, 0o640)} == modes
+
+
+@pytest.mark.parametrize("umask", [0, 0o027, 0o077])
+def test_the_group_of_the_root_is_handed_down(tmp_path: Path, umask: int) -> None:
+    """Below a root that hands its group down, every folder does, and nobody else gets in."""
+    tmp_path.chmod(0o3770)
+    one = bucket()
+    before = os.umask(umask)
+    try:
+        segment = AudioStore(tmp_path).write(one, one.taps[0])
+    finally:
+        os.umask(before)
+
+    folders = list((tmp_path / segment.file_path).relative_to(tmp_path).parents)[:-1]
+
+    assert 4 == len(folders)
+    assert {0o2750} == {(tmp_path / each).stat().st_mode & 0o7777 for each in folders}

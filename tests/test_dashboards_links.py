@@ -14,7 +14,7 @@ import soundfile
 import yaml
 
 from archiver.reader import reader
-from archiver.web.pages import PAGES
+from archiver.web.assets import PAGES
 from archiver.web.sound import OPERATIONS
 from dashboards import links, queries_sql
 from dashboards._compat import finish
@@ -58,7 +58,7 @@ def addresses() -> set[str]:
 
 def test_every_address_is_one_that_the_page_serves() -> None:
     """Boards, alerts and exemplars name no path that the drill-down does not have."""
-    served = [*PAGES, *(operation.path for operation in OPERATIONS)]
+    served = [*(page.path for page in PAGES), *(operation.path for operation in OPERATIONS)]
     patterns = [re.sub(r"\{\w+\}", "[^/]+", path.replace(".", r"\.")) for path in served]
     found = addresses()
 

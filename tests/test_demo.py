@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -14,10 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from rich.console import Console
 
+from archiver.queries import TapSummary
 from deploy.config import postgres_bin_dir
+from deploy.demo import STATIONS, summary_table
 from deploy.postgres import EmbeddedPostgres
 from exporter.metrics import METRICS
+from exporter.model import Tap
 
 
 @contextmanager
@@ -73,7 +78,21 @@ def test_ctrl_c_ends_the_demo_well(tmp_path: Path) -> None:
         out, _ = process.communicate(timeout=60)
 
     assert 0 == process.returncode, out
-    assert "WAV files" in out
+    assert "aggregates" in out
+
+
+def test_the_table_at_the_end_fits_a_narrow_terminal() -> None:
+    """Of a call of an hour, each tap is one line of at most 80 columns, with all its numbers."""
+    size = {"buckets": 721, "due_samples": 57_600_000, "received_samples": 57_595_000}
+    rows = {"gap_samples": 5_000, "segments": 721, "metric_rows": 72_100}
+    taps = [TapSummary(station, tap, **size, **rows) for station in STATIONS for tap in Tap]
+    page = io.StringIO()
+
+    Console(width=80, file=page).print(summary_table("trace_2026-01-03T18-05-01-272Z_3333", taps))
+
+    lines = page.getvalue().splitlines()
+    numbers = "721   57,600,000   100 %     5,000     721       72,100"
+    assert 4 == sum(numbers in line for line in lines)
 
 
 def _address(process: subprocess.Popen[str]) -> str:

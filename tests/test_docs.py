@@ -15,6 +15,8 @@ from exporter.metrics import METRICS, Metric
 from exporter.selfmetrics import SELF_METRICS
 
 ROOT = Path(__file__).parents[1]
+DOCS = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
+PAGES = ["README.md", "ARCHITECTURE.md", "RUNBOOK.md", *DOCS]
 
 
 def page(name: str) -> str:
@@ -113,7 +115,15 @@ def test_readme_queries_fit_the_schema(database: str, number: int) -> None:
         assert [] == found.fetchall()
 
 
-@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "docs/metrics.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "ARCHITECTURE.md",
+        "RUNBOOK.md",
+        *(f"docs/{each.name}" for each in sorted((ROOT / "docs").glob("*.md"))),
+    ],
+)
 def test_links_lead_somewhere(name: str) -> None:
     """Every relative link of a page names a file of the repository."""
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page(name))

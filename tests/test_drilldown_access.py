@@ -34,6 +34,7 @@ NEEDED = {
     f"{CALL}/snapshots": Role.NUMBERS,
     "/api/v1/worst": Role.NUMBERS,
     "/api/v1/now": Role.NUMBERS,
+    "/api/v1/metrics": Role.NUMBERS,
     f"{CALL}/peaks?{PLACE}": Role.LISTEN,
     f"{CALL}/spectrogram?{PLACE}": Role.LISTEN,
     f"{BASE}/PRE.wav": Role.LISTEN,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from archiver.drilldown import OPERATIONS
-from archiver.web.pages import STATIC
+from archiver.web.assets import STATIC
 from tests.fix_drilldown import BAD, STATION, Drilldown
 
 SCHEMA_CHECKS = (

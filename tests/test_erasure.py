@@ -333,3 +333,24 @@ def test_no_call_of_a_request_is_an_error(database: str, tmp_path: Path) -> None
     migrate(database)
     with pytest.raises(ErasureError, match="no call"):
         erase(settings(tmp_path, database), Request(call_id="nobody"), "asked")
+
+
+def test_a_phone_number_finds_its_calls_and_goes_with_them(database: str, tmp_path: Path) -> None:
+    """A number that stands masked in the call is erased by what it is, and is nowhere then."""
+    migrate(database)
+    own = settings(tmp_path, database)
+    archiver = Archiver(own, has_retention=False)
+    archiver.start()
+    number = "491511234567"
+    archiver.offer(TraceStarted("call-1", START_NS, "0a1b2c3d", src_number=number))
+    _offer(archiver, "call-1", range(2))
+    assert archiver.flush(10)
+    archiver.stop(5)
+    begun = datetime.fromtimestamp(START_NS / 1e9, UTC)
+
+    hour = timedelta(hours=1)
+    erase(own, Request(extension=number, since=begun - hour, until=begun + hour), "asked")
+
+    assert 0 == left(database, "call-1")
+    with psycopg.connect(database) as connection:
+        assert [(0,)] == connection.execute("SELECT count(*) FROM phone_numbers").fetchall()

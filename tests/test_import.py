@@ -24,6 +24,7 @@ from archiver.imports.importer import Importer, Order
 from archiver.imports.old_calls import OldCall
 from archiver.imports.old_ids import call_of
 from archiver.times import iso
+from exporter.model import Recording
 from tests.fix_drilldown import LocalClient, settings_for
 from tests.fix_import import PAGE, by_reason, contents, documented, packed, page_rows, run, sums
 from tests.fix_old_export import (
@@ -236,10 +237,15 @@ def test_an_erased_call_stays_erased(archive: Seeded, old: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "kept"), [("audio", (True, True)), ("numbers", (True, False)), ("off", (False,) * 2)]
+    ("policy", "kept"),
+    [
+        (Recording.AUDIO, (True, True)),
+        (Recording.NUMBERS, (True, False)),
+        (Recording.OFF, (False, False)),
+    ],
 )
 def test_the_policy_for_unknown_consent_counts(
-    archive: Seeded, old: Path, policy: str, kept: tuple[bool, bool]
+    archive: Seeded, old: Path, policy: Recording, kept: tuple[bool, bool]
 ) -> None:
     """Nobody knows what the callers of old calls agreed to: no more is kept than of new ones."""
     settings = replace(settings_for(archive.conninfo, archive.folder), consent_unknown=policy)
@@ -262,7 +268,7 @@ def test_a_phone_number_is_masked_in_the_id_alone() -> None:
 
     assert f"{STEM}_0badcafe" == kept
     call = OldCall(raw, START, START)
-    assert "+491701234567" == call.src_extension
+    assert "+491701234567" == call.extension
     assert "1701234567" not in str(call.attributes(kept))
 
 

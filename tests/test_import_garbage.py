@@ -77,6 +77,21 @@ def written(row: dict[str, object]) -> dict[str, object]:
     return {name: LONG.get(str(cell), cell) for name, cell in row.items()}
 
 
+def records(path: Path) -> int:
+    """Count the rows of a file; one with a huge cell ends there, and its rest is one of its own."""
+    count = 0
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.reader(stream)
+        next(reader)
+        while True:
+            try:
+                count += bool(next(reader))
+            except csv.Error:
+                count += 1
+            except StopIteration:
+                return count
+
+
 @given(st.sampled_from(sorted(FILES)).flatmap(lambda kind: st.tuples(st.just(kind), rows(kind))))
 @settings(max_examples=200, deadline=None)
 def test_a_row_is_kept_or_has_a_reason(case: tuple[str, list[dict[str, object]]]) -> None:
@@ -129,7 +144,8 @@ def test_sums_are_exact_whatever_is_offered(
         for kind, found in content.items():
             path = Path(folder) / f"{kind}.csv"
             write_csv(path, FILES[kind][0], [written(row) for row in found])
-            offered[kind] = len(found)
+            offered[kind] = records(path)
+            assert offered[kind] >= len(found)
         reports = []
         for _ in range(2):
             code, out, err = archive.call("import", folder, "--json")

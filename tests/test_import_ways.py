@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -23,10 +24,12 @@ from exporter.config import load_settings
 from tests.fix_import import contents, documented, packed, run, sums
 from tests.fix_old_export import (
     BUCKETS,
+    LATER,
     METRIC_COLUMNS,
     ONE,
     OTHER,
     PASSWORD,
+    RATE,
     START,
     STATION,
     STEM,
@@ -95,6 +98,50 @@ def test_a_file_that_a_kill_left_without_its_row_is_no_obstacle(archive: Seeded,
     after = contents(archive)
     for name in before:
         assert name == "audio_segments_5s" or before[name] == after[name]  # it tells when
+
+
+def test_sound_that_retention_took_comes_back_once(archive: Seeded, old: Path) -> None:
+    """An import brings it again, counts its samples once, and leaves a refused call alone."""
+    run(archive, old)
+    received = "SELECT trace_id, sum(received_samples) FROM tap_buckets_5s GROUP BY 1 ORDER BY 1"
+    before = archive.query(received)
+    shutil.rmtree(archive.audio)
+    archive.query("DELETE FROM audio_segments_5s")
+    archive.query(f"UPDATE traces SET consent = 'refused' WHERE trace_id = '{LATER}'")
+
+    report = run(archive, old)
+
+    assert before == archive.query(received)
+    account = report["kinds"]["audio"]
+    assert (12, 1) == (account["kept"], account["rejected"]["refused"])
+    assert not list(archive.audio.glob(f"*/{LATER}/**/*.wav"))
+    assert [(0,)] == archive.query(
+        f"SELECT count(*) FROM audio_segments_5s WHERE trace_id = '{LATER}'"
+    )
+
+
+def test_a_phone_number_has_its_own_table_alone(
+    archive: Seeded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the call's id nor any other column nor a path has the plain number."""
+    key = tmp_path / "privacy.key"
+    key.touch(mode=0o600)
+    key.write_bytes(b"k" * 32)
+    monkeypatch.setenv("MONITORING_PRIVACY_KEY_FILE", str(key))
+    number = "491701234567"
+    folder = tmp_path / "old"
+    sound = folder / f"{STEM}_{number}" / STATION / "PRE"
+    sound.mkdir(parents=True)
+    soundfile.write(sound / f"{int(START.timestamp())}.wav", tone(1.0), RATE)
+    write_csv(folder / "metrics.csv", METRIC_COLUMNS, [metric(trace_id=f"{STEM}_{number}")])
+
+    first, second = run(archive, folder), run(archive, folder)
+
+    assert (1, 1) == (first["calls"]["new"], second["calls"]["known"])
+    assert [(number,)] == archive.query("SELECT number FROM phone_numbers")
+    for table in ("traces", "metrics_agg_5s", "audio_segments_5s", "tap_buckets_5s", "call_totals"):
+        assert [] == archive.query(f"SELECT FROM {table} t WHERE t::text LIKE '%{number}%'")
+    assert not [path for path in archive.audio.rglob("*") if number in path.name]
 
 
 @pytest.mark.parametrize("table", ["traces", "knob_events", "audio_segments_5s"])

@@ -45,10 +45,12 @@ def run(installed: Path, folder: Path, *arguments: str, **variables: str) -> str
 
 
 def test_the_wheel_brings_its_data(installed: Path) -> None:
-    """Schema, demo speech and type marks are in it; tests and benchmarks are not."""
+    """Schema, demo speech, the service and type marks are in it; tests and benchmarks are not."""
     names = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
 
     assert {"sql/001_schema.sql", "deploy/speech/caller_en.flac", "exporter/py.typed"} <= names
+    service = {"deploy/install.sh", "deploy/.env.example", "deploy/service/monitoring.sh"}
+    assert service <= names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "docs"))]
 
 
@@ -81,4 +83,4 @@ def test_the_wheel_runs_the_demo(installed: Path, tmp_path: Path) -> None:
         MONITORING_METRICS_PORT="19464-19999",
     )
 
-    assert "WAV files" in out
+    assert "aggregates" in out

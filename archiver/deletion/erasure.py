@@ -23,7 +23,9 @@ from exporter.model import KEY_PATTERN
 
 _BY_EXTENSION = """
 SELECT trace_id FROM traces
-WHERE (src_extension = %(extension)s OR dst_extension = %(extension)s)
+WHERE (%(extension)s IN (src_extension, dst_extension) OR trace_id IN (
+        -- Longer ones stand masked in traces.
+        SELECT trace_id FROM phone_numbers WHERE number = %(extension)s))
     AND started_at < %(until)s AND coalesce(ended_at, 'infinity') >= %(since)s
 ORDER BY 1
 """

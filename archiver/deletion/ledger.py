@@ -18,6 +18,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from archiver.batch import Entry
 from archiver.deletion import rows
 from archiver.deletion.steps import Done, Step, unheard
 from archiver.deletion.tree import Removed, Tree
@@ -72,6 +73,16 @@ def is_erased(connection: psycopg.Connection, trace_ids: Iterable[str]) -> set[s
         return set()
     found = connection.execute("SELECT erased_among(%s)", [asked]).fetchall()
     return {trace_id for (trace_id,) in found}
+
+
+def part_erased(
+    connection: psycopg.Connection, entries: Iterable[Entry]
+) -> tuple[list[Entry], list[Entry]]:
+    """Part records into those that may be written and those of erased calls."""
+    names = [(entry, entry.get("trace_id")) for entry in entries]
+    erased = is_erased(connection, (name for _, name in names if isinstance(name, str)))
+    kept = [entry for entry, name in names if not isinstance(name, str) or name not in erased]
+    return kept, [entry for entry, name in names if isinstance(name, str) and name in erased]
 
 
 def begin(connection: psycopg.Connection, trace_ids: Sequence[str], reason: str) -> uuid.UUID:

@@ -42,6 +42,7 @@ REASONS = {
     "other_length": "the bucket is not five seconds long",
     "out_of_range": "a value that the metric cannot have",
     "recorded_here": "the archive has a call of that id that it recorded itself",
+    "refused": "the callers have refused to be recorded",
     "secret": "a password; it is not copied",
     "too_large": "larger than any such file or value can be",
     "unknown_file": "neither CSV, configuration nor recording of the earlier installation",

@@ -29,6 +29,7 @@ from archiver.imports.source import OldFile, old_files
 from archiver.rows import Stage
 from archiver.times import BUCKET
 from exporter.config import Settings, existing_path
+from exporter.model import Recording
 
 CONFIG_NAME = "monitoring.config.json"
 BATCH = 5_000
@@ -114,7 +115,7 @@ class Importer:
         with Loader(self._settings.db, is_dry=self._order.is_dry) as loader:
             self._refused = loader.recorded_here(calls)
             taken = {each: calls[each] for each in calls if each not in self._refused}
-            counts = loader.save_calls(taken)
+            counts = loader.save_calls(taken, self._order.reading.mask)
             self._bring(loader)
             loader.link_calls()
         return counts | {
@@ -203,7 +204,7 @@ class Importer:
                 self._ledger.reject(origin, found.reason, found.detail)
             elif found.trace_id in self._refused:
                 self._ledger.reject(origin, "recorded_here")
-            elif table.stage is METRICS and self._settings.consent_unknown == "off":
+            elif table.stage is METRICS and self._settings.consent_unknown is Recording.OFF:
                 self._ledger.reject(origin, "no_consent")
             else:
                 batch.append((origin, found))
@@ -225,7 +226,7 @@ class Importer:
             with opened(file, self._order.reading) as (recording, sound):
                 if recording.trace_id in self._refused:
                     raise UnkeptError("recorded_here")
-                if self._settings.consent_unknown != "audio":
+                if self._settings.consent_unknown is not Recording.AUDIO:
                     raise UnkeptError("no_consent")
                 verdict = shelf.put(recording, sound)
         except UnkeptError as error:

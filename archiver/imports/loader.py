@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,7 @@ from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
 
 from archiver.audio import Segment
+from archiver.batch import Entry
 from archiver.database import CONNECT_TIMEOUT_S, MERGE_SEGMENTS, copy_rows, merge_rows
 from archiver.deletion.ledger import is_erased
 from archiver.imports.accounts import SourceError
@@ -26,6 +27,7 @@ from archiver.migrations import WRITER
 from archiver.rows import METRICS, SCORE, SEGMENTS, SNAPSHOTS, TAPS, Row, Stage, to_time
 from archiver.segments import SegmentRow
 from archiver.times import iso
+from archiver.withdrawal import write_numbers
 from exporter.config import DEFAULT_RATE
 
 __all__ = ["EVENTS", "METRICS", "SNAPSHOTS", "Loader", "Stand", "Verdict"]
@@ -64,6 +66,7 @@ UPDATE traces t SET call_id = stem FROM (
 ) AS g
 WHERE stem IS NOT NULL AND t.trace_id = ANY (ids) AND t.call_id IS NULL
 """  # noqa: S608 - constants of this module
+_HAS_REFUSED = "SELECT 1 FROM traces WHERE trace_id = %s AND consent = 'refused' FOR SHARE"
 _STANDS = """
 SELECT b.bucket_ts, b.sample_rate_hz, b.ranges, a.file_path, a.sha256
 FROM tap_buckets_5s b LEFT JOIN audio_segments_5s a USING (trace_id, station_key, tap, bucket_ts)
@@ -76,7 +79,9 @@ _KEEP_SCORE = """UPDATE SET score = excluded.score
 _ADD_SOUND = """UPDATE SET
     sample_rate_hz = CASE WHEN isempty(t.ranges) THEN excluded.sample_rate_hz
         ELSE t.sample_rate_hz END,
-    received_samples = coalesce(t.received_samples, 0) + excluded.received_samples,
+    -- What retention took, or a kill left without its row, was counted when it came first.
+    received_samples = CASE WHEN t.ranges @> excluded.ranges THEN t.received_samples
+        ELSE coalesce(t.received_samples, 0) + excluded.received_samples END,
     ranges = t.ranges + excluded.ranges"""
 
 
@@ -86,6 +91,7 @@ class Verdict(StrEnum):
     KEPT = "kept"
     THERE = "there"
     CONFLICT = "conflict"
+    REFUSED = "refused"
     ERASED = "erased"
 
 
@@ -161,15 +167,19 @@ class Loader:
                 found |= {row[0] for row in cursor.execute(query.encode(), [ids]).fetchall()}
         return found
 
-    def save_calls(self, calls: Mapping[str, OldCall]) -> dict[str, int]:
+    def save_calls(
+        self, calls: Mapping[str, OldCall], mask: Callable[[str], str]
+    ) -> dict[str, int]:
         """Write calls; return how many are new, extended and known."""
         counts = {"new": 0, "extended": 0, "known": 0}
         for ids in _chunks(sorted(calls)):
             with self._writing(undo=self._is_dry) as cursor:
                 erased = is_erased(self._connection, ids)
                 allowed = [each for each in ids if each not in erased]
-                rows = [_call_row(trace_id, calls[trace_id]) for trace_id in allowed]
+                rows = [_call_row(trace_id, calls[trace_id], mask) for trace_id in allowed]
                 saved = cursor.execute(_SAVE_CALLS.encode(), [Jsonb(rows)]).fetchall()
+                for row in rows:
+                    write_numbers(self._connection, row)
             counts["new"] += sum(is_new for (is_new,) in saved)
             counts["extended"] += sum(not is_new for (is_new,) in saved)
             counts["known"] += len(allowed) - len(saved)
@@ -260,13 +270,18 @@ class Loader:
         }
 
     @contextmanager
-    def sound_of(self, recording: Recording, pieces: Sequence[Piece]) -> Iterator[SoundRows | None]:
-        """Yield what takes the segments of a recording; None when its call is erased."""
+    def sound_of(
+        self, recording: Recording, pieces: Sequence[Piece]
+    ) -> Iterator[SoundRows | Verdict]:
+        """Yield what takes the segments of a recording, or why its call has none."""
         if not self._is_dry:
             self._ensure_partitions({piece.bucket_ts for piece in pieces})
         with self._writing() as cursor:
             if is_erased(self._connection, [recording.trace_id]):
-                yield None
+                yield Verdict.ERASED
+                return
+            if cursor.execute(_HAS_REFUSED, [recording.trace_id]).fetchone():
+                yield Verdict.REFUSED
                 return
             rows = SoundRows(recording)
             yield rows
@@ -320,12 +335,14 @@ class SoundRows:
         )
 
 
-def _call_row(trace_id: str, call: OldCall) -> dict[str, object]:
+def _call_row(trace_id: str, call: OldCall, mask: Callable[[str], str]) -> Entry:
+    extension = mask(call.extension)
     return {
         "trace_id": trace_id,
         "started_at": iso(call.started_at),
         "ended_at": iso(call.until),
-        "src_extension": call.src_extension,
+        "src_extension": extension,
+        "src_number": call.extension if extension != call.extension else None,
         "sample_rate": call.rate or DEFAULT_RATE,
         "attributes": call.attributes(trace_id),
     }

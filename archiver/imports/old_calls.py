@@ -41,7 +41,7 @@ class OldCall:
         return self.first
 
     @property
-    def src_extension(self) -> str:
+    def extension(self) -> str:
         """Who called, by the id; empty when it does not tell."""
         return extension_of(self.raw)
 
@@ -49,7 +49,7 @@ class OldCall:
         """Return the attributes that a call of the archive gets."""
         found: dict[str, object] = {IMPORTED: True}
         # An id of the common form tells no more than the columns, but may hold a phone number.
-        if trace_id != self.raw and not self.src_extension and self.raw.isprintable():
+        if trace_id != self.raw and not self.extension and self.raw.isprintable():
             found["imported.trace_id"] = self.raw[:_MOST_TEXT]
         for key in sorted(self.facts)[: _MOST_ATTRIBUTES - len(found)]:
             text = ",".join(sorted(self.facts[key]))[:_MOST_TEXT]

@@ -48,15 +48,15 @@ class Shelf:
         verdicts = set()
         while some := list(islice(pieces, _AT_ONCE)):
             verdict = self._put(recording, sound, some)
-            if verdict in {Verdict.CONFLICT, Verdict.ERASED}:
+            if verdict not in {Verdict.KEPT, Verdict.THERE}:
                 return verdict
             verdicts.add(verdict)
         return Verdict.KEPT if Verdict.KEPT in verdicts else Verdict.THERE
 
     def _put(self, recording: Recording, sound: Sound, pieces: Sequence[Piece]) -> Verdict:
         with self._loader.sound_of(recording, pieces) as rows:
-            if rows is None:
-                return Verdict.ERASED
+            if isinstance(rows, Verdict):
+                return rows
             stands = self._loader.stands(recording, pieces)
             found = [self._state(recording, sound, each, stands) for each in pieces]
             if Verdict.CONFLICT in found:

@@ -19,6 +19,7 @@ from archiver.web.parameters import to_cursor
 from archiver.web.problems import Problem
 from archiver.web.schemas import page, ref
 from archiver.web.site import Ask, Operation
+from exporter.privacy import masked_search
 
 _Found = TypeVar("_Found")
 SERIES_METRICS = ("health.audio_score", "pcm.rms_dbfs", "pcm.clipping_ratio")
@@ -41,7 +42,16 @@ def status(ask: Ask) -> Row:
 
 def list_traces(ask: Ask) -> Row:
     """Answer a page of calls."""
-    wanted = CallFilter(ask["from"], ask["to"], ask["q"], ask["extension"], ask["station"])
+    key_file = ask.site.settings.privacy_key_file
+    wanted = CallFilter(
+        ask["from"],
+        ask["to"],
+        ask["q"],
+        ask["extension"],
+        ask["station"],
+        masked_text=masked_search(ask["q"], key_file),
+        masked_extension=masked_search(ask["extension"], key_file),
+    )
     is_worst = ask["sort"] == "worst"
     cursor = ask["cursor"]
     if cursor is not None and (len(cursor) == 3) != is_worst:  # noqa: PLR2004 - parts of its key

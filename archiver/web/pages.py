@@ -1,54 +1,51 @@
-"""The pages and what they are made of: files of the package, and nothing a client names."""
+"""The endpoints of the pages and their files: no name of a client is looked up on disk."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from archiver.web.assets import PAGES, Asset, assemble, static_files, tag_of
 from archiver.web.problems import Problem
 
-STATIC = Path(__file__).parent / "static"
-PAGES = {
-    "/": "index.html",
-    "/call/{trace_id}": "call.html",
-    "/go": "go.html",
-    "/knob/{event_id}": "knob.html",
-    "/now": "now.html",
-    "/login": "login.html",
-}
-"""Shells without data: their scripts ask the API, which asks who they are."""
-MEDIA_TYPES = {
-    ".css": "text/css",
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".png": "image/png",
-    ".svg": "image/svg+xml",
-}
-_NAME = re.compile(r"(?:[A-Za-z0-9_-]{1,64}/){0,2}[A-Za-z0-9_-]{1,64}(?P<ending>\.[a-z]{2,4})")
+FRESH = "no-cache"
+"""To be kept, and asked for with its tag before it is used."""
+FOR_GOOD = "public, max-age=31536000, immutable"
 
 
 def page_routes() -> list[Route]:
-    """Return the routes of the pages and of /static/."""
-    pages = [Route(path, _page, name=name, methods=["GET"]) for path, name in PAGES.items()]
-    return [*pages, Route("/static/{name:path}", _static, methods=["GET"])]
+    """Return the routes of the pages and of /static/; reads the files."""
+    files = static_files()
+    kept = f"{tag_of(files)}/"
+
+    async def static(request: Request) -> Response:
+        name = request.path_params["name"]
+        found = files.get(name.removeprefix(kept))
+        if found is None:
+            raise Problem(404, "there is no such page")
+        return _answer(request, found, FOR_GOOD if name.startswith(kept) else FRESH)
+
+    pages = [_page_route(page.path, assemble(page, files)) for page in PAGES]
+    return [*pages, Route("/static/{name:path}", static, methods=["GET"])]
 
 
-def _page(request: Request) -> Response:
-    return _file(request.scope["route"].name)
+def _page_route(path: str, page: Asset) -> Route:
+    async def endpoint(request: Request) -> Response:
+        return _answer(request, page, FRESH)
+
+    return Route(path, endpoint, methods=["GET"])
 
 
-def _static(request: Request) -> Response:
-    return _file(request.path_params["name"])
+def _answer(request: Request, found: Asset, cache: str) -> Response:
+    """Answer a file, or 304 to somebody who has it."""
+    headers = {"Cache-Control": cache, "ETag": found.tag}
+    if _has(request.headers.get("if-none-match", ""), found.tag):
+        return Response(status_code=304, headers=headers)
+    return Response(found.body, headers=headers, media_type=found.media_type)
 
 
-def _file(name: str) -> Response:
-    match = _NAME.fullmatch(name)
-    media_type = MEDIA_TYPES.get(match["ending"]) if match else None
-    path = STATIC / name
-    if media_type is None or not path.is_file():
-        raise Problem(404, "there is no such page")
-    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "no-cache"})
+def _has(given: str, tag: str) -> bool:
+    """Tell whether the header If-None-Match names a tag; a weak one will do."""
+    tags = [each.strip().removeprefix("W/") for each in given.split(",")]
+    return tag in tags or tags == ["*"]

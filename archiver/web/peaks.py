@@ -1,4 +1,4 @@
-"""Pictures of sound: waveforms as peaks, spectrograms as bytes.
+"""Waveforms as peaks.
 
 Peaks of a segment, 50 pairs a second, are kept in memory by the file's path and hash: 500 bytes a
 segment, the last 50,000. An hour is quick the first time (its files are read once) and at once
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,23 +17,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from archiver.audio_reader import read_samples
+from archiver.audio_reader import SegmentReader
 from archiver.segments import SegmentRow
-from archiver.times import sample_index
+from archiver.times import BUCKET, sample_index
 from exporter.model import BUCKET_SECONDS
 
 PAIRS_PER_SECOND = 50
 EMPTY = (127, -128)
 """A column without sound: its smallest value is larger than its largest."""
 KEPT = 50_000
-FLOOR_DB = 100.0
-FRAMES_PER_COLUMN = 4
 _PAIRS = PAIRS_PER_SECOND * BUCKET_SECONDS
-_FRAME_S = 0.032
-_FULL_SCALE = 32_768.0
 
 Pairs = npt.NDArray[np.int8]
-Picture = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +52,21 @@ class Stretch:
         """Samples a second."""
         return self.rows[0].rate
 
+    def begin(self, row: SegmentRow) -> int:
+        """Return the first sample of one of its segments, since 1970."""
+        return sample_index(row.bucket_ts, row.rate)
+
 
 def stretch(root: Path, rows: Sequence[SegmentRow], since: datetime, until: datetime) -> Stretch:
-    """Return the stretch between two moments; segments of another rate than the first are left."""
-    rate = rows[0].rate
+    """Return the stretch between two moments; segments of another rate than its first are left.
+
+    Args:
+        root: Audio root.
+        rows: Segments in order, one of them within; also neighbours on both sides.
+        since: Start.
+        until: End.
+    """
+    rate = next(row.rate for row in rows if row.bucket_ts > since - BUCKET)
     same = [row for row in rows if row.rate == rate]
     return Stretch(root, same, sample_index(since, rate), sample_index(until, rate))
 
@@ -77,7 +83,12 @@ class PeakCache:
         self._lock = threading.Lock()
         self._pairs: OrderedDict[tuple[str, str], Pairs] = OrderedDict()
 
-    def pairs(self, root: Path, row: SegmentRow) -> Pairs:
+    def has(self, rows: Iterable[SegmentRow]) -> bool:
+        """Tell whether no file has to be read for these segments."""
+        with self._lock:
+            return all((row.file_path, row.sha256) in self._pairs for row in rows)
+
+    def pairs(self, reader: SegmentReader, row: SegmentRow) -> Pairs:
         """Return smallest and largest sample of each 20 ms of a segment: int8 ``[250, 2]``.
 
         Raises:
@@ -89,7 +100,7 @@ class PeakCache:
             if found is not None:
                 self._pairs.move_to_end(key)
                 return found
-        made = _pairs_of(_samples(root, row).reshape(_PAIRS, -1))
+        made = _pairs_of(_samples(reader, row).reshape(_PAIRS, -1))
         with self._lock:
             self._pairs[key] = made
             while len(self._pairs) > self._kept:
@@ -107,57 +118,18 @@ def peaks(cache: PeakCache, wanted: Stretch, columns: int) -> Pairs:
     unit = 1 if is_fine else per_pair
     start, stop = wanted.first // unit, -(-wanted.last // unit)
     line = np.tile(np.array(EMPTY, np.int8), (stop - start, 1))
-    for row in wanted.rows:
-        if is_fine:
-            pairs = _pairs_of(_samples(wanted.root, row).reshape(-1, 1))
-        else:
-            pairs = cache.pairs(wanted.root, row)
-        at = _first_sample(row) // unit - start
-        low, high = max(0, at), min(len(line), at + len(pairs))
-        line[low:high] = pairs[low - at : high - at]
+    with SegmentReader(wanted.root) as reader:
+        for row in wanted.rows:
+            if is_fine:
+                pairs = _pairs_of(_samples(reader, row).reshape(-1, 1))
+            else:
+                pairs = cache.pairs(reader, row)
+            at = wanted.begin(row) // unit - start
+            low, high = max(0, at), min(len(line), at + len(pairs))
+            line[low:high] = pairs[low - at : high - at]
     edges = np.arange(columns) * len(line) // columns
     low_edge = np.minimum.reduceat(line[:, 0], edges)
     return np.stack((low_edge, np.maximum.reduceat(line[:, 1], edges)), axis=1)
-
-
-def spectrogram(wanted: Stretch, columns: int, rows: int) -> Picture:
-    """Return levels by frequency and time: uint8 ``[rows, columns]``, row 0 the lowest.
-
-    A value is the mean power of up to four frames of 32 ms in the column, re full scale squared:
-    0 is -100 dB or nothing, 255 is 0 dB.
-    """
-    size = 1 << int(np.ceil(np.log2(_FRAME_S * wanted.rate)))
-    count = FRAMES_PER_COLUMN * columns
-    span = wanted.last - wanted.first
-    middles = wanted.first + (np.arange(count) * 2 + 1) * span // (2 * count)
-    power = np.zeros((columns, rows))
-    frames = np.zeros(columns)
-    for row in wanted.rows:
-        begin = _first_sample(row)
-        end = begin + BUCKET_SECONDS * wanted.rate
-        inside = np.flatnonzero((middles >= begin) & (middles < end))
-        if not inside.size:
-            continue
-        starts = np.clip(middles[inside] - size // 2 - begin, 0, end - begin - size)
-        found = _band_power(_samples(wanted.root, row), starts, size=size, rows=rows)
-        np.add.at(power, inside // FRAMES_PER_COLUMN, found)
-        np.add.at(frames, inside // FRAMES_PER_COLUMN, 1)
-    mean = power / np.maximum(frames, 1)[:, None]
-    decibels = 10 * np.log10(np.maximum(mean, 10 ** (-FLOOR_DB / 10)))
-    return np.rint(255 * (1 + decibels / FLOOR_DB)).clip(0, 255).astype(np.uint8).T
-
-
-def _band_power(
-    samples: npt.NDArray[np.int16], starts: npt.NDArray[np.int64], *, size: int, rows: int
-) -> npt.NDArray[np.float64]:
-    """Return the power of frames in ``rows`` bands of equal width: ``[frames, rows]``."""
-    window = np.hanning(size + 1)[:-1]
-    frames = samples[starts[:, None] + np.arange(size)] / _FULL_SCALE * window
-    spectrum = np.abs(np.fft.rfft(frames)[:, : size // 2]) ** 2
-    # Parseval: the sum over both halves of the spectrum is the mean square under the window.
-    spectrum *= 2 / (size * np.sum(window**2))
-    edges = np.arange(rows) * (size // 2) // rows
-    return np.asarray(np.add.reduceat(spectrum, edges, axis=1))
 
 
 def _pairs_of(groups: npt.NDArray[np.int16]) -> Pairs:
@@ -166,10 +138,6 @@ def _pairs_of(groups: npt.NDArray[np.int16]) -> Pairs:
     return (both >> 8).astype(np.int8)
 
 
-def _samples(root: Path, row: SegmentRow) -> npt.NDArray[np.int16]:
-    pcm = read_samples(root, row, 0, BUCKET_SECONDS * row.rate)
+def _samples(reader: SegmentReader, row: SegmentRow) -> npt.NDArray[np.int16]:
+    pcm = reader.samples(row, 0, BUCKET_SECONDS * row.rate)
     return np.frombuffer(pcm, "<i2")
-
-
-def _first_sample(row: SegmentRow) -> int:
-    return sample_index(row.bucket_ts, row.rate)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 
 from starlette.responses import Response
 
 from archiver.audio_reader import AudioGoneError, AudioUnreadableError
 from archiver.segments import Place, audio_span, segments
-from archiver.times import iso, sample_time
+from archiver.times import BUCKET, iso, sample_time
 from archiver.tokens import Role
 from archiver.web import parameters as given
-from archiver.web.peaks import Stretch, peaks, spectrogram, stretch
+from archiver.web.peaks import Stretch, peaks, stretch
 from archiver.web.problems import Problem
 from archiver.web.site import Ask, Operation
+from archiver.web.spectrogram import FRAME_S, spectrogram
 from exporter.model import Tap
 
 BYTES = "application/octet-stream"
@@ -25,23 +27,29 @@ def get_peaks(ask: Ask) -> Response:
     """Answer the waveform: int8 pairs, the smallest and the largest sample of each column."""
     wanted = _stretch(ask)
     columns = ask["columns"]
-    body = _drawn(lambda: peaks(ask.site.peaks, wanted, columns).tobytes())
+    cache = ask.site.peaks
+    # What is at hand does not wait for what others draw.
+    turn = nullcontext() if cache.has(wanted.rows) else ask.site.drawing
+    body = _drawn(turn, lambda: peaks(cache, wanted, columns).tobytes())
     headers = {"X-Columns": str(columns), **_headers(wanted)}
     return Response(body, headers=headers, media_type=BYTES)
 
 
 def get_spectrogram(ask: Ask) -> Response:
     """Answer the spectrogram: uint8 rows from the lowest frequency up."""
-    wanted = _stretch(ask)
+    wanted = _stretch(ask, timedelta(seconds=FRAME_S))
     columns, rows = ask["columns"], ask["rows"]
-    body = _drawn(lambda: spectrogram(wanted, columns, rows).tobytes())
+    body = _drawn(ask.site.drawing, lambda: spectrogram(wanted, columns, rows).tobytes())
     headers = {"X-Columns": str(columns), "X-Rows": str(rows), **_headers(wanted)}
     headers["X-Max-Hertz"] = f"{wanted.rate / 2:g}"
     return Response(body, headers=headers, media_type=BYTES)
 
 
-def _stretch(ask: Ask) -> Stretch:
-    """Return the time that is asked for; all of the sound unless given."""
+def _stretch(ask: Ask, margin: timedelta = timedelta(0)) -> Stretch:
+    """Return the time that is asked for; all of the sound unless given.
+
+    ``margin`` is how much of the sound is needed on both sides of it, where there is any.
+    """
     place = Place(ask["trace_id"], ask["station"], ask["tap"])
     since, until = ask["from"], ask["to"]
     with ask.site.connections.reading() as connection:
@@ -52,15 +60,16 @@ def _stretch(ask: Ask) -> Stretch:
             since, until = since or span[0], until or span[1]
         if not timedelta(milliseconds=1) <= until - since <= LONGEST:
             raise Problem(400, "from and to: expected a millisecond to twelve hours")
-        rows = segments(connection, place, since, until)
-    if not rows:
+        rows = segments(connection, place, since - margin, until + margin)
+    if not any(since - BUCKET < row.bucket_ts < until for row in rows):
         raise Problem(404, "there is no sound of this call, station, tap and time")
     return stretch(ask.site.audio_root, rows, since, until)
 
 
-def _drawn(draw: Callable[[], bytes]) -> bytes:
+def _drawn(turn: AbstractContextManager[object], draw: Callable[[], bytes]) -> bytes:
     try:
-        return draw()
+        with turn:
+            return draw()
     except AudioGoneError:
         raise Problem(410, "the sound is not there any more") from None
     except AudioUnreadableError as error:

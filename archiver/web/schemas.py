@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from exporter.metrics import Per
 from exporter.model import Cause, EndReason, Scope, Tap
 
 Schema = dict[str, Any]
@@ -128,6 +129,17 @@ COMPONENTS: dict[str, Schema] = {
         first_ts=nullable(TIME),
         last_ts=nullable(TIME),
         metrics=array(STRING),
+    ),
+    "Metric": record(
+        key=STRING,
+        title=STRING,
+        description=STRING,
+        unit=STRING,
+        low=nullable(NUMBER),
+        high=nullable(NUMBER),
+        per={"type": "string", "enum": [str(per) for per in Per]},
+        scope={"type": "string", "enum": ["tap", "pair"]},
+        prometheus=STRING,
     ),
     "TapBucket": _TAP_BUCKET,
     "Bucket": record(

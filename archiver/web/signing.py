@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
-import os
-import secrets
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from pathlib import Path
 from urllib.parse import urlencode
 
-from exporter.config import Settings, state_directory
-from exporter.errors import ConfigError
+from exporter import keyfile
+from exporter.config import Settings
 
-_log = logging.getLogger(__name__)
-
-KEY_BYTES = 32
 LONGEST_S = 12 * 3_600
 DEFAULT_S = 3_600
 KEY_FILE = "signing.key"
@@ -66,40 +58,4 @@ def load_key(settings: Settings) -> bytes:
     Raises:
         ConfigError: The file cannot be read or made, or is too short; names the setting.
     """
-    named = settings.signing_key_file
-    path = named or state_directory() / KEY_FILE
-    try:
-        if named is None:
-            make_key(path)
-        key = path.read_bytes().strip()
-        is_open = path.stat().st_mode & 0o007
-    except OSError as error:
-        raise ConfigError(f"MONITORING_SIGNING_KEY_FILE={str(path)!r}: {error.strerror}") from None
-    if len(key) < KEY_BYTES:
-        raise ConfigError(
-            f"MONITORING_SIGNING_KEY_FILE={str(path)!r}: a key has at least {KEY_BYTES} bytes"
-        )
-    if is_open:
-        _log.warning("every user of this machine can read %s: chmod 600 it", path)
-    return key
-
-
-def make_key(path: Path) -> None:
-    """Write a new secret where there is none, whole or not at all.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    if path.exists():
-        return
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_hex(KEY_BYTES).encode())
-        # Of two processes that start together, the first one's key stays.
-        with suppress(FileExistsError):
-            path.hardlink_to(temporary)
-    finally:
-        temporary.unlink()
+    return keyfile.load_key("MONITORING_SIGNING_KEY_FILE", settings.signing_key_file, KEY_FILE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,9 @@ class Site:
         signer: Of addresses.
         gate: Who may do what.
         peaks: Of segments that were looked at.
+        drawing: Held while a picture is drawn. Two threads that read many files hand the
+            interpreter to each other at every system call: both together take several times as
+            long as one after the other.
         clock: Seconds since 1970.
     """
 
@@ -45,6 +49,7 @@ class Site:
     signer: Signer
     gate: Gate
     peaks: PeakCache = field(default_factory=PeakCache)
+    drawing: threading.Lock = field(default_factory=threading.Lock)
     clock: Callable[[], float] = time.time
 
     def now(self) -> datetime:

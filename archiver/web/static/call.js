@@ -8,6 +8,7 @@ import { bucketOf, clock, duration } from "./format.js";
 import { bindKeys } from "./keys.js";
 import { formatMoment, parseMoment } from "./link.js";
 import { fillLists, fillTable, marksOf } from "./lists.js";
+import { loadMetrics } from "./metrics.js";
 import { pageStatus, whileVisible } from "./page.js";
 import { BucketPanel } from "./panel.js";
 import { Player } from "./player.js";
@@ -259,7 +260,8 @@ class CallPage {
 
   _showView() {
     const { from, to, span, isWhole } = this.view;
-    setText(byId("view-range"), `${clock(from)} to ${clock(to)} UTC (${duration(span, span < SHORT_S ? 1 : 0)})`);
+    const digits = span < SHORT_S ? 1 : 0;
+    setText(byId("view-range"), `${clock(from, digits)} to ${clock(to, digits)} UTC (${duration(span, digits)})`);
     byId("zoom-fit").disabled = isWhole;
     byId("zoom-out").disabled = isWhole;
   }
@@ -289,7 +291,7 @@ function chosenMetrics(known) {
 async function main() {
   const traceId = decodeURIComponent(location.pathname.replace(/^.*\/call\//, ""));
   try {
-    const [store, { roles }] = await Promise.all([CallStore.load(traceId), pageStatus()]);
+    const [store, { roles }] = await Promise.all([CallStore.load(traceId), pageStatus(), loadMetrics()]);
     showFacts(store.trace);
     if (store.stations.length === 0) throw new Error("Nothing was heard of this call yet; it takes five seconds.");
     byId("call").hidden = false;

@@ -2,14 +2,9 @@
 
 export const BUCKET_S = 5;
 export const TAPS = ["PRE", "POST"];
-const NONE = "\u2013";
+export const NONE = "\u2013";
 const MINUS = "\u2212";
 const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
-const UNITS = [
-  [/_dbfs$/, "dBFS"], [/_db$/, "dB"], [/_lu$/, "LU"], [/\.lufs_/, "LUFS"], [/_ms$/, "ms"],
-  [/frequency$|centroid$|bandwidth$|rolloff$|sample_rate$/, "Hz"], [/dynamic_range$/, "dB"],
-];
-const SHARES = /ratio$|detected$|muted_signal$|frozen_signal$|coherence$/;
 
 /** Seconds of an ISO time; null stays null. */
 export const seconds = (iso) => (iso === null || iso === undefined ? null : Date.parse(iso) / 1000);
@@ -65,43 +60,6 @@ export function percent(share) {
   const size = Math.abs(value);
   if (value > 0 && value < 0.01) return "< 0.01 %";
   return `${number(value, value === 0 ? 0 : size < 1 ? 2 : size < 10 ? 1 : 0)} %`;
-}
-
-/** Whether values of this metric are shares of 1. */
-export const isShare = (key) => SHARES.test(key);
-
-/** Unit of a metric or knob, "" where it has none. */
-export function unit(key) {
-  if (isShare(key)) return "%";
-  return UNITS.find(([pattern]) => pattern.test(key))?.[1] ?? "";
-}
-
-/** Value of a metric without its unit, as it stands in a table. */
-export function plain(key, value) {
-  if (value === null || value === undefined) return NONE;
-  if (isShare(key)) return percent(value).replace(" %", "");
-  const size = Math.abs(value);
-  return number(value, Number.isInteger(value) || size >= 1000 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3);
-}
-
-/** Value of a metric with its unit. */
-export function measure(key, value) {
-  const name = unit(key);
-  return value === null || value === undefined || !name ? plain(key, value) : `${plain(key, value)} ${name}`;
-}
-
-/** Difference of two values of a metric, with a sign and without its unit. */
-export function difference(key, before, after) {
-  if (before === null || before === undefined || after === null || after === undefined) return NONE;
-  const text = plain(key, after - before).replace("< ", "");
-  if (Number(text) === 0) return "0";
-  return after > before ? `+${text}` : text;
-}
-
-/** Name of a metric in words: `pcm.rms_dbfs` is "rms". */
-export function metricName(key) {
-  if (key === "health.audio_score") return "health score";
-  return key.slice(key.indexOf(".") + 1).replace(/_(dbfs|db|ms|lu)$/, "").replaceAll("_", " ");
 }
 
 /** Value of a knob: on and off for switches. */

@@ -2,16 +2,19 @@
 
 import { getJson } from "./api.js";
 import { byId, el, fill, setText, showProblem } from "./dom.js";
-import { BUCKET_S, clock, day, measure, metricName, seconds } from "./format.js";
+import { BUCKET_S, clock, day, seconds } from "./format.js";
 import { InlinePlayer } from "./inline.js";
 import { callAddress } from "./link.js";
+import { loadMetrics, measure, metricName } from "./metrics.js";
 import { pageStatus } from "./page.js";
 
 const WINDOW_S = 300;
 
-function title({ station, metric }) {
+function setTitle({ station, metric }) {
   const what = metric ? metricName(metric) : "health";
-  return `Worst ${what}${station ? ` at ${station}` : ""}`;
+  const title = `Worst ${what}${station ? ` at ${station}` : ""}`;
+  setText(byId("go-title"), title);
+  document.title = `${title} \u00b7 monitoring`;
 }
 
 function count(items) {
@@ -38,14 +41,14 @@ function item(found, roles) {
 async function main() {
   const query = new URLSearchParams(location.search);
   const wanted = Object.fromEntries(["station", "metric", "at", "window_s"].map((name) => [name, query.get(name)]));
-  setText(byId("go-title"), title(wanted));
   const at = Number(wanted.at) || null;
   const around = Number(wanted.window_s) || WINDOW_S;
   setText(byId("go-when"), at === null ? "The newest of the archive." : (
     `Within ${Math.round(around / 60)} minutes of ${day(at)}, ${clock(at)} UTC.`));
-  document.title = `${title(wanted)} \u00b7 monitoring`;
   try {
-    const [{ items }, { roles }] = await Promise.all([getJson("/worst", { ...wanted, limit: 20 }), pageStatus()]);
+    const [{ items }, { roles }] = await Promise.all(
+      [getJson("/worst", { ...wanted, limit: 20 }), pageStatus(), loadMetrics()]);
+    setTitle(wanted);
     byId("go-none").hidden = items.length > 0;
     setText(byId("go-count"), count(items));
     fill(byId("go-list"), items.map((found) => item(found, roles)));

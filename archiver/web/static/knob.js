@@ -2,14 +2,16 @@
 
 import { getJson } from "./api.js";
 import { byId, el, fill, setText, showProblem } from "./dom.js";
-import { BUCKET_S, clock, day, difference, knobValue, metricName, plain, seconds, TAPS, unit } from "./format.js";
+import { BUCKET_S, clock, day, knobValue, seconds, TAPS } from "./format.js";
 import { InlinePlayer } from "./inline.js";
 import { bindKeys } from "./keys.js";
 import { drawGrid, Lane } from "./lane.js";
 import { callAddress } from "./link.js";
+import { difference, loadMetrics, meaning, metricName, plain, unit } from "./metrics.js";
 import { pageStatus } from "./page.js";
-import { colours, drawWave, onTheme } from "./paint.js";
+import { colours, drawGaps, drawWave, onTheme } from "./paint.js";
 import { loadPeaks, Picture } from "./picture.js";
+import { loadGaps } from "./store.js";
 import { TimeView } from "./view.js";
 
 const SCORE = "health.audio_score";
@@ -56,7 +58,7 @@ function table(place) {
     const [before, after] = SIDES.map((side) => mean(place[side], tap, key));
     if (before === null && after === null) return null;
     return el("tr", {},
-      el("th", { scope: "row", title: key }, metricName(key), " ", el("span", { class: "muted" }, unit(key))),
+      el("th", { scope: "row", title: meaning(key) }, metricName(key), " ", el("span", { class: "muted" }, unit(key))),
       el("td", {}, el("span", { class: `chip ${tap}` }, tap)),
       el("td", { class: "number" }, plain(key, before)), el("td", { class: "number" }, plain(key, after)),
       el("td", { class: "number" }, el("strong", {}, difference(key, before, after))));
@@ -74,6 +76,7 @@ class Waves {
   constructor(place, at, ranges) {
     this.view = new TimeView(Math.min(...ranges.map((one) => one.from)), Math.max(...ranges.map((one) => one.to)));
     this._at = at;
+    this._gaps = [];
     this._head = el("div", { class: "line playhead", hidden: true });
     this._lanes = TAPS.map((tap) => this._lane(place, tap));
     this.node = el("div", { class: "timeline small" }, this._lanes.map((lane) => lane.node),
@@ -81,6 +84,10 @@ class Waves {
     const draw = () => this._lanes.forEach((lane) => lane.invalidate());
     new ResizeObserver(draw).observe(this.node);
     onTheme(draw);
+    loadGaps(place.traceId).then((gaps) => {
+      this._gaps = gaps.filter((gap) => gap.station_key === place.station);
+      draw();
+    }).catch(showProblem);
   }
 
   _lane(place, tap) {
@@ -101,6 +108,7 @@ class Waves {
     if (layers.length) {
       drawWave(context, { layers, view, ...size, colour: palette[tap.toLowerCase()], clipColour: palette.loss });
     }
+    drawGaps(context, { gaps: this._gaps.filter((gap) => gap.tap === tap), view, ...size });
     context.fillStyle = palette.text;
     context.fillRect(view.toX(this._at, size.width) - size.ratio, 0, 2 * size.ratio, size.height);
   }
@@ -159,7 +167,7 @@ async function main() {
   const eventId = decodeURIComponent(location.pathname.replace(/^.*\/knob\//, ""));
   try {
     const path = `/knob-events/${encodeURIComponent(eventId)}`;
-    const [event, { roles }] = await Promise.all([getJson(path), pageStatus()]);
+    const [event, { roles }] = await Promise.all([getJson(path), pageStatus(), loadMetrics()]);
     show(event);
     const made = places(event).map((place) => makePlace(place, event, roles));
     byId("knob-none").hidden = made.length > 0;

@@ -1,8 +1,9 @@
 /** Lists below the timeline: knob changes, worst buckets, gaps, and the tracks as a table. */
 
 import { byId, el, fill, setText } from "./dom.js";
-import { clock, grade, knobValue, metricName, number, plain, span, TAPS, unit, words } from "./format.js";
+import { clock, grade, knobValue, number, span, TAPS, words } from "./format.js";
 import { formatMoment, knobAddress } from "./link.js";
+import { metricName, plain, unit } from "./metrics.js";
 import { worstBuckets } from "./store.js";
 
 const MOST = 200;

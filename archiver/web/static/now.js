@@ -2,7 +2,8 @@
 
 import { getJson } from "./api.js";
 import { byId, el, fill, setText, showProblem } from "./dom.js";
-import { grade, measure, number, TAPS } from "./format.js";
+import { grade, number, TAPS } from "./format.js";
+import { loadMetrics, measure } from "./metrics.js";
 import { pageStatus, whileVisible } from "./page.js";
 
 const LIVE_MS = 1000;
@@ -82,4 +83,5 @@ async function refresh() {
 }
 
 void pageStatus();
-whileVisible(refresh, LIVE_MS);
+// Levels without their unit are better than none.
+void loadMetrics().catch(showProblem).then(() => whileVisible(refresh, LIVE_MS));

@@ -2,11 +2,9 @@
 
 import { soundAddress } from "./api.js";
 import { byId, el, fill, setText } from "./dom.js";
-import {
-  bucketOf, BUCKET_S, clock, difference, duration, grade, isShare, knobValue, measure, metricName, number, plain,
-  span, TAPS, unit, words,
-} from "./format.js";
+import { bucketOf, BUCKET_S, clock, duration, grade, knobValue, number, span, TAPS, words } from "./format.js";
 import { callAddress } from "./link.js";
+import { difference, isShare, meaning, measure, metricName, plain, unit } from "./metrics.js";
 
 const FIRST = [
   "pcm.rms_dbfs", "pcm.peak_dbfs", "pcm.active_level_dbfs", "advanced.lufs_momentary", "pcm.clipping_ratio",
@@ -118,7 +116,7 @@ function rows(bucket, keys) {
 }
 
 function nameCell(key) {
-  return el("th", { scope: "row", title: key }, metricName(key), " ", el("span", { class: "muted" }, unit(key)));
+  return el("th", { scope: "row", title: meaning(key) }, metricName(key), " ", el("span", { class: "muted" }, unit(key)));
 }
 
 function cell(bucket, tap, key) {

@@ -1,8 +1,9 @@
 /** What the page shows of one station: health, knobs, waveforms, spectrograms, tracks of metrics. */
 
 import { el, setText } from "./dom.js";
-import { BUCKET_S, knobValue, metricName, TAPS } from "./format.js";
+import { BUCKET_S, knobValue, TAPS } from "./format.js";
 import { drawGrid, Lane } from "./lane.js";
+import { metricName } from "./metrics.js";
 import { colours, drawGaps, drawSpectrogram, drawWave } from "./paint.js";
 import { loadPeaks, loadSpectrogram, Picture } from "./picture.js";
 import { Track } from "./tracks.js";
@@ -35,14 +36,16 @@ export class StationRows {
     this._body = el("div", { class: "station-body", hidden: true });
     this.node = el("section", { class: "station", "aria-label": `Station ${station}`, data: { station } },
       el("div", { class: "station-head" }, this._toggle, this._summary), this._strip.node, this._body);
-    void this.load();
+    // Who opens the station at once does so before, and what it shows is fetched once.
+    queueMicrotask(() => void this.load());
   }
 
   /** Fetch numbers, gaps and knob changes of the station. */
   async load() {
     const { store } = this._page;
+    const keys = this.isOpen ? this._page.metrics() : null;
     const [series, gaps, events] = await Promise.all(
-      [store.series(this.station, this._page.metrics()), store.gaps(), store.events()]);
+      [store.series(this.station, keys), store.gaps(), store.events()]);
     this.series = series;
     this._gaps = gaps.filter((gap) => gap.station_key === this.station);
     this._events = events.filter((event) => !event.station_key || event.station_key === this.station);

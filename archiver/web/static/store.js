@@ -3,7 +3,7 @@
 import { getAll, getJson, tracePath } from "./api.js";
 import { BUCKET_S, bucketOf, iso, seconds, TAPS } from "./format.js";
 
-const PAGE = 24; // buckets fetched at once around the playhead: two minutes
+const PAGE = 12; // buckets fetched at once around the playhead: a minute
 const MATCHING = ["pair.gain_db", "pcm.rms_dbfs"];
 const SCORE = "health.audio_score";
 const TOUCHING_S = 0.002;
@@ -77,9 +77,10 @@ export class CallStore {
     return Math.max(8000, ...(found?.taps ?? []).map((tap) => tap.rate));
   }
 
-  /** Buckets of metrics that the page always needs, and of those in `keys`: {times, PRE, POST}. */
+  /** Health, and of a station that is open what the player needs and `keys`: {times, PRE, POST}. */
   async series(station, keys) {
-    const wanted = [...new Set([SCORE, ...MATCHING, ...keys])].filter((key) => this.trace.metrics.includes(key));
+    const always = keys === null ? [SCORE] : [SCORE, ...MATCHING, ...keys];
+    const wanted = [...new Set(always)].filter((key) => this.trace.metrics.includes(key));
     const id = `${station} ${wanted.join()}`;
     return remember(this._series, id, () => this._loadSeries(station, wanted));
   }
@@ -91,7 +92,7 @@ export class CallStore {
 
   /** Gaps of all stations: {station_key, tap, start, end, cause, is_loss}. */
   gaps() {
-    this._gaps ??= getAll(`${this.path}/gaps`).then(joined);
+    this._gaps ??= loadGaps(this.trace.trace_id);
     return this._gaps;
   }
 
@@ -123,6 +124,9 @@ export class CallStore {
     return answer.items;
   }
 }
+
+/** Gaps of a call: {station_key, tap, start, end, cause, is_loss}. */
+export const loadGaps = (traceId) => getAll(`${tracePath(traceId)}/gaps`).then(joined);
 
 /** Gaps with times in seconds; what the border of a bucket cut in two is one again. */
 function joined(gaps) {

@@ -1,8 +1,9 @@
 /** Tracks of metrics: mean of each bucket as a line in a band from min to max, PRE against POST. */
 
 import { el, icon, setText } from "./dom.js";
-import { BUCKET_S, isShare, measure, metricName, number, TAPS, unit } from "./format.js";
+import { BUCKET_S, number, TAPS } from "./format.js";
 import { drawGrid, Lane } from "./lane.js";
+import { isLevel, isShare, meaning, measure, metricName, rangeOf, unit } from "./metrics.js";
 import { colours } from "./paint.js";
 
 const HEIGHT = 64;
@@ -42,7 +43,7 @@ export class Track {
 
   _label(remove) {
     return [
-      el("span", { class: "track-name", title: this.key }, metricName(this.key)),
+      el("span", { class: "track-name", title: meaning(this.key) }, metricName(this.key)),
       el("button", {
         type: "button", class: "ghost tiny", title: "Remove this track",
         "aria-label": `Remove the track ${this.key}`, onclick: () => remove(this.key),
@@ -117,13 +118,12 @@ export class Track {
   }
 }
 
-/** Add some room, but none where there can be nothing: below silence, above full scale, below none. */
+/** Add some room, but none where the registry says that there can be nothing. */
 function inReason(key, low, high) {
   const room = Math.max((high - low) * 0.08, LEAST_SPAN);
-  const isLevel = unit(key) === "dBFS" || unit(key) === "LUFS";
-  const bottom = low >= 0 ? 0 : isLevel ? QUIET_DBFS : -Infinity;
-  const top = isLevel ? 0 : isShare(key) ? 1 : key.endsWith("_score") ? 100 : Infinity;
-  return { low: Math.max(bottom, low - room), high: Math.max(Math.min(top, high + room), bottom + LEAST_SPAN) };
+  const possible = rangeOf(key);
+  const bottom = isLevel(key) ? QUIET_DBFS : possible.low;
+  return { low: Math.max(bottom, low - room), high: Math.max(Math.min(possible.high, high + room), bottom + LEAST_SPAN) };
 }
 
 function scaleText(key, { low, high }) {
