@@ -72,7 +72,7 @@ _MERGE_METRICS = """UPDATE SET
     adds="t.metric_key = 'stream.frames'",
 )
 # Halves come in any order; the hash of the whole file is known to the half written later.
-_MERGE_SEGMENTS = """UPDATE SET file_bytes = excluded.file_bytes,
+MERGE_SEGMENTS = """UPDATE SET file_bytes = excluded.file_bytes,
     sha256 = CASE WHEN excluded.written_at >= t.written_at THEN excluded.sha256 ELSE t.sha256 END,
     written_at = greatest(t.written_at, excluded.written_at),
     first_sample = least(t.first_sample, excluded.first_sample),
@@ -291,18 +291,18 @@ def _waves(entries: list[Entry]) -> list[list[Entry]]:
 
 def _write_buckets(connection: psycopg.Connection, entries: list[Entry]) -> list[tuple[Entry, str]]:
     with connection.cursor() as cursor:
-        _copy(cursor, TAPS, rows.tap_rows(entries))
+        copy_rows(cursor, TAPS, rows.tap_rows(entries))
         refused = _refuse_overlaps(cursor)
-        _merge(cursor, TAPS, _MERGE_TAPS)
-        _copy(cursor, METRICS, rows.metric_rows(entries, refused))
+        merge_rows(cursor, TAPS, _MERGE_TAPS)
+        copy_rows(cursor, METRICS, rows.metric_rows(entries, refused))
         _drop_lesser(cursor)
-        _merge(cursor, METRICS, _MERGE_METRICS)
-        _copy(cursor, SEGMENTS, rows.segment_rows(entries, refused))
-        _merge(cursor, SEGMENTS, _MERGE_SEGMENTS)
-        _copy(cursor, GAPS, rows.gap_rows(entries, refused))
-        _merge(cursor, GAPS, _NOTHING)
-        _copy(cursor, SNAPSHOTS, rows.snapshot_rows(entries))
-        _merge(cursor, SNAPSHOTS, _NOTHING)
+        merge_rows(cursor, METRICS, _MERGE_METRICS)
+        copy_rows(cursor, SEGMENTS, rows.segment_rows(entries, refused))
+        merge_rows(cursor, SEGMENTS, MERGE_SEGMENTS)
+        copy_rows(cursor, GAPS, rows.gap_rows(entries, refused))
+        merge_rows(cursor, GAPS, _NOTHING)
+        copy_rows(cursor, SNAPSHOTS, rows.snapshot_rows(entries))
+        merge_rows(cursor, SNAPSHOTS, _NOTHING)
     return [part for entry in entries if (part := _refused_part(entry, refused))]
 
 
@@ -341,7 +341,8 @@ def _refused_part(entry: Entry, refused: set[TapKey]) -> tuple[Entry, str] | Non
     return {**entry, "taps": taps, "samples": samples}, "trace_conflict"
 
 
-def _copy(cursor: psycopg.Cursor, stage: Stage, found: Iterable[Row]) -> None:
+def copy_rows(cursor: psycopg.Cursor, stage: Stage, found: Iterable[Row]) -> None:
+    """Bring rows into the temporary table of a stage, in place of those before."""
     columns = sql.SQL(", ").join(map(sql.Identifier, stage.columns))
     table = sql.Identifier("pg_temp", f"stage_{stage.table}")
     cursor.execute(_stage_statement(stage))
@@ -363,7 +364,7 @@ def _stage_statement(stage: Stage) -> sql.Composed:
     return text.format(table, columns)
 
 
-def _merge(cursor: psycopg.Cursor, stage: Stage, action: str) -> None:
+def merge_rows(cursor: psycopg.Cursor, stage: Stage, action: str) -> None:
     """Move a stage into its table, ordered by key, so that two writers never deadlock."""
     columns, key = ", ".join(stage.columns), ", ".join(stage.key)
     cursor.execute(

@@ -25,6 +25,7 @@ from deploy import (
     commands_dashboards,
     commands_deletion,
     commands_erasures,
+    commands_import,
 )
 from deploy.backup.commands import add_commands as add_backup
 from deploy.board_schema import SCHEMAS
@@ -88,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_exports(top, traces)
     commands_deletion.register(top, traces, _add)
     commands_erasures.register(_group(top, "erasures", "the ledger of erased calls"), _add)
+    commands_import.register(top, _add)
     _add_serve(top)
     _add_tokens(top)
     knobs = _add(_group(top, "knobs", "knobs"), "list", commands.knobs_list, "all knobs")

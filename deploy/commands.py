@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -83,7 +83,9 @@ def traces_list(arguments: argparse.Namespace, settings: Settings) -> int:
         table.add_column(name, overflow="fold")
     for call in calls:
         ended = (
-            "running" if call.ended_at is None else f"{call.ended_at:%H:%M:%S} {call.end_reason}"
+            "running"
+            if call.ended_at is None
+            else f"{call.ended_at:%H:%M:%S} {call.end_reason or ''}"
         )
         table.add_row(
             call.trace_id,
@@ -91,8 +93,8 @@ def traces_list(arguments: argparse.Namespace, settings: Settings) -> int:
             ended,
             call.src_extension,
             call.dst_extension or "",
-            f"{call.due_samples:,}",
-            f"{call.received_samples:,}",
+            _number(call.due_samples),
+            _number(call.received_samples),
         )
     _print(arguments, [asdict(call) for call in calls], table)
     return 0
@@ -111,10 +113,14 @@ def traces_show(arguments: argparse.Namespace, settings: Settings) -> int:
     for name in names:
         table.add_column(name)
     for tap in taps:
-        table.add_row(*map(str, asdict(tap).values()))
+        table.add_row(tap.station_key, tap.tap, *map(_number, astuple(tap)[2:]))
     report = {"trace": asdict(calls[0]), "taps": [asdict(tap) for tap in taps]}
     _print(arguments, report, table)
     return 0
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
 
 
 def knobs_list(arguments: argparse.Namespace, settings: Settings) -> int:

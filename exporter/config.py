@@ -122,6 +122,19 @@ def load_settings(
     return settings
 
 
+def check_variable(variable: str, raw: str) -> None:
+    """Make sure that an environment variable may have this value.
+
+    Raises:
+        ConfigError: It may not, or there is no such variable.
+    """
+    for name, parse in _VARIABLES.values():
+        if name == variable:
+            _parsed(variable, raw, parse)
+            return
+    raise ConfigError(f"unknown variable {variable!r}")
+
+
 def _parsed(variable: str, raw: str, parse: Callable[[str], object]) -> object:
     try:
         return parse(raw)
@@ -274,6 +287,7 @@ __all__ = [
     "Settings",
     "StationSpec",
     "check_rate",
+    "check_variable",
     "existing_path",
     "load_settings",
     "state_directory",
