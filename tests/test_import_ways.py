@@ -148,7 +148,7 @@ def test_a_phone_number_has_its_own_table_alone(
 def test_a_killed_import_goes_on(archive: Seeded, old: Path, table: str) -> None:
     """Killed as soon as a table has rows, it is completed by the next; then all of it is there."""
     command = [sys.executable, "-m", "deploy.cli", "import", str(old)]
-    environment = os.environ | archive._environment()
+    environment = os.environ | archive.environment()
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         while archive.query(f"SELECT count(*) FROM {table}") == [(0,)] and process.poll() is None:
             time.sleep(0.005)
