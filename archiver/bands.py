@@ -40,7 +40,8 @@ def to_levels(powers: Powers) -> Levels:
 
 def to_powers(levels: Levels) -> Powers:
     """Return the powers that bytes stand for; 0 is none."""
-    return np.asarray(_POWERS[levels])
+    powers: Powers = _POWERS[levels]
+    return powers
 
 
 @lru_cache(maxsize=8)
