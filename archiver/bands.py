@@ -40,8 +40,7 @@ def to_levels(powers: Powers) -> Levels:
 
 def to_powers(levels: Levels) -> Powers:
     """Return the powers that bytes stand for; 0 is none."""
-    powers: Powers = _POWERS[levels]
-    return powers
+    return _POWERS[levels]
 
 
 @lru_cache(maxsize=8)
@@ -49,7 +48,7 @@ def _window(size: int) -> Powers:
     window = np.hanning(size + 1)[:-1]
     # Parseval: the sum over both halves of the spectrum is the mean square under the window.
     scale = np.sqrt(2 / (size * np.sum(window**2))) / _FULL_SCALE
-    return (window * scale).astype(np.float32)
+    return np.asarray(window * scale, np.float32)
 
 
 def _all_powers() -> Powers:
