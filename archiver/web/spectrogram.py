@@ -40,20 +40,33 @@ def spectrogram(sketches: Sketches, wanted: Stretch, columns: int, rows: int) ->
     Raises:
         AudioGoneError: A file is not there; other errors as of ``audio_reader``.
     """
-    picture = _Mean(columns, rows)
     with SegmentReader(wanted.root) as reader:
         if wanted.is_wide(columns, COLUMNS_PER_SECOND):
-            column, is_heard = _seconds(wanted, columns)
-            powers = to_powers(sketches.of(reader, wanted.rows).levels[is_heard])
-            picture.add(column, _in_rows(powers, rows))
+            powers = _in_rows(_from_sketches(sketches, wanted, reader, columns), rows)
         else:
-            size = frame_size(wanted.rate)
-            column, starts = _frames(wanted, columns, size)
-            for first in range(0, len(starts), _AT_ONCE):
-                part = slice(first, first + _AT_ONCE)
-                frames = _gather(wanted, reader, starts[part], size)
-                picture.add(column[part], band_power(frames, rows))
-    return to_levels(picture.powers()).T
+            powers = _from_samples(wanted, reader, columns, rows)
+    return to_levels(powers).T
+
+
+def _from_sketches(
+    sketches: Sketches, wanted: Stretch, reader: SegmentReader, columns: int
+) -> Powers:
+    """Return the mean power in the bands of sketches: ``[columns, BANDS]``."""
+    mean = _Mean(columns, BANDS)
+    column, is_heard = _seconds(wanted, columns)
+    mean.add(column, to_powers(sketches.of(reader, wanted.rows).levels[is_heard]))
+    return mean.powers()
+
+
+def _from_samples(wanted: Stretch, reader: SegmentReader, columns: int, rows: int) -> Powers:
+    """Return the mean power of frames: ``[columns, rows]``."""
+    mean = _Mean(columns, rows)
+    size = frame_size(wanted.rate)
+    column, starts = _frames(wanted, columns, size)
+    for first in range(0, len(starts), _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        mean.add(column[part], band_power(_gather(wanted, reader, starts[part], size), rows))
+    return mean.powers()
 
 
 class _Mean:
