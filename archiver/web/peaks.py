@@ -82,7 +82,8 @@ def peaks(sketches: Sketches, wanted: Stretch, columns: int) -> Pairs:
         for row, pairs in zip(wanted.rows, parts, strict=True):
             at = wanted.begin(row) // unit - start
             low, high = max(0, at), min(len(line), at + len(pairs))
-            line[low:high] = pairs[low - at : high - at]
+            if low < high:
+                line[low:high] = pairs[low - at : high - at]
     span = wanted.last - wanted.first
     edges = (wanted.first + np.arange(columns) * span // columns) // unit - start
     low_edge = np.minimum.reduceat(line[:, 0], edges)
