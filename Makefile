@@ -10,7 +10,7 @@ RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON  = $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
             $$p $(RECENT) 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help venv demo test test-tools lint bench lock clean
+.PHONY: help venv demo test test-tools soak lint bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,6 +36,9 @@ test: venv ## all tests
 
 test-tools: ## install with apt-get what some tests use: Prometheus, strace, recorded prompts
 	@sh tests/install_tools.sh
+
+soak: venv ## the long tests, by hand, and write benchmarks/SOAK.md (ARGS="--kills 100")
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 lint: venv ## style, types, import rules
 	@$(BIN)/ruff check .

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Self
 
 from archiver.audio import AudioStore
+from archiver.batch import Entry, segment_paths
 from archiver.consent import Consents
 from archiver.database import Database
-from archiver.retention import Retention
+from archiver.deletion.retention import Retention
+from archiver.deletion.tree import Tree
 from archiver.spool import Spool
 from archiver.uploader import Uploader
 from archiver.writer import CAPACITY, Boot, SpoolWriter
@@ -30,7 +32,7 @@ class Archiver:
 
     Args:
         settings: Database, paths, limits.
-        has_retention: Whether this process also deletes what is too old, once an hour.
+        has_retention: Whether this process also deletes what is too old, every five minutes.
     """
 
     def __init__(self, settings: Settings, *, has_retention: bool = True) -> None:
@@ -47,7 +49,9 @@ class Archiver:
         )
         self._audio = AudioStore(settings.audio_path)
         database = Database(settings.db, lambda: self.tally.add("db_watchdog_kills_total"))
-        self._uploader = Uploader(self._spool, database, self._audio, self.tally)
+        self._uploader = Uploader(
+            self._spool, database, self._audio, self.tally, on_erased=self._forget
+        )
         self._writer = SpoolWriter(
             self._boot,
             self._spool,
@@ -146,6 +150,18 @@ class Archiver:
             left = sum(books.values()) - 2 * (books["offered"] + books["adopted"])
             self.tally.set("accounting_residual_samples", -left, "archiver")
         return self.tally.samples()
+
+    def _forget(self, entries: list[Entry]) -> None:
+        """Remove the sound of records of erased calls, and write no more of these calls."""
+        trace_ids = {entry["trace_id"] for entry in entries}
+        self.tally.add("erasures_total", "refused", by=len(trace_ids - self._writer.erased))
+        self._writer.forget(trace_ids)
+        tree = Tree(self._audio.root)
+        for path in segment_paths(entries):
+            try:
+                tree.remove(path)
+            except OSError as error:
+                _log.warning("cannot remove %s of an erased call: %s; retention will", path, error)
 
     @staticmethod
     def _usable(path: Path) -> Path:

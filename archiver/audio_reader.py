@@ -76,7 +76,7 @@ class SegmentReader:
     def _opened(self, row: SegmentRow) -> Iterator[int]:
         """Open a whole segment for the time of the block."""
         try:
-            descriptor = self._open(row.file_path)
+            descriptor = self.open_file(row.file_path)
             try:
                 _check_size(descriptor, row)
                 yield descriptor
@@ -87,7 +87,7 @@ class SegmentReader:
                 raise AudioGoneError(f"{row.file_path} is not there any more") from None
             raise AudioUnreadableError(f"{row.file_path}: {error.strerror}") from None
 
-    def _open(self, relative: str) -> int:
+    def open_file(self, relative: str) -> int:
         """Open a file below the root, folder by folder, so that no link leads out of it."""
         parts = PurePosixPath(relative).parts
         if not parts or any(part in {"/", "..", "."} for part in parts):

@@ -13,7 +13,7 @@ import json
 import uuid
 import zlib
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -87,6 +87,14 @@ class Batch:
 def entry_samples(entry: Entry) -> int:
     """Return the samples of audio that an entry speaks of."""
     return int(entry.get("samples", 0))
+
+
+def segment_paths(entries: Iterable[Entry]) -> Iterator[str]:
+    """Yield the files that entries name, below the audio root."""
+    for entry in entries:
+        for tap in entry.get("taps", []):
+            if tap.get("segment"):
+                yield tap["segment"]["file_path"]
 
 
 def remains(entry: Entry) -> Entry | None:

@@ -61,8 +61,9 @@ _COLUMNS = {
     "consent": "What the callers agreed to: unknown, announced, given, refused.",
     # Samples: due = received + gaps.
     "sample_rate_hz": "Sampling rate of the tap in Hz.",
-    "due_samples": "Samples that were due: received plus missing, whatever the cause.",
-    "received_samples": "Samples that came.",
+    "due_samples": "Samples that were due: received plus missing, whatever the cause. NULL for "
+    "a bucket of an earlier installation: nobody knows.",
+    "received_samples": "Samples that came. NULL where an earlier installation kept no sound.",
     "lost_samples": "Samples that are missing by a cause that is loss.",
     "loss_ratio": "Samples lost over samples due, 0 to 1, over all taps.",
     "ranges": "Which samples of the bucket are accounted for, as offsets; halves may not overlap.",

@@ -17,7 +17,8 @@ from psycopg.types.json import Jsonb
 
 from archiver import rows
 from archiver.batch import Batch, Entry, entry_samples
-from archiver.migrations import WRITER, require_schema
+from archiver.deletion.ledger import part_erased
+from archiver.migrations import WRITER, may_become, require_schema
 from archiver.rows import GAPS, METRICS, SEGMENTS, SNAPSHOTS, TAPS, Row, Stage, TapKey, to_time
 from archiver.withdrawal import without_refused, write_consent, write_numbers
 from exporter.metrics import BUCKET_KEYS
@@ -70,8 +71,8 @@ _MERGE_METRICS = """UPDATE SET
     single="t.metric_key IN ({})".format(", ".join(f"'{key}'" for key in sorted(BUCKET_KEYS))),
     adds="t.metric_key = 'stream.frames'",
 )
-# Halves come in any order; hash and sketch of the whole file are known to the half written later.
-_MERGE_SEGMENTS = """UPDATE SET file_bytes = excluded.file_bytes,
+# Halves come in any order; hash and sketch of the whole file: as the half written later has them.
+MERGE_SEGMENTS = """UPDATE SET file_bytes = excluded.file_bytes,
     sha256 = CASE WHEN excluded.written_at >= t.written_at THEN excluded.sha256 ELSE t.sha256 END,
     sketch = CASE WHEN excluded.written_at >= t.written_at THEN excluded.sketch ELSE t.sketch END,
     written_at = greatest(t.written_at, excluded.written_at),
@@ -87,10 +88,12 @@ class Applied:
     Attributes:
         was_known: The database had it already: nothing was done.
         refused: Entries (whole, or of one tap) that were set aside, with the reason.
+        erased: Entries of erased calls: not taken in.
     """
 
     was_known: bool = False
     refused: list[tuple[Entry, str]] = field(default_factory=list)
+    erased: list[Entry] = field(default_factory=list)
 
     @property
     def refused_samples(self) -> int:
@@ -172,7 +175,8 @@ class Database:
         if not known.rowcount:
             applied.was_known = True
             return applied
-        entries = without_refused(connection, batch.entries)
+        taken, applied.erased = part_erased(connection, batch.entries)
+        entries = without_refused(connection, taken)
         self._apply_or_split(connection, entries, applied)
         if applied.refused:
             connection.execute(
@@ -214,10 +218,7 @@ class Database:
                 application_name="monitoring_v2",
             )
             with self._watched(self._connection):
-                row = self._connection.execute(
-                    "SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s", [WRITER]
-                ).fetchone()
-                self._is_member = bool(row and row[0])
+                self._is_member = may_become(self._connection, WRITER)
                 with self._connection.transaction():
                     self._take_role(self._connection)
                     require_schema(self._connection)
@@ -291,18 +292,18 @@ def _waves(entries: list[Entry]) -> list[list[Entry]]:
 
 def _write_buckets(connection: psycopg.Connection, entries: list[Entry]) -> list[tuple[Entry, str]]:
     with connection.cursor() as cursor:
-        _copy(cursor, TAPS, rows.tap_rows(entries))
+        copy_rows(cursor, TAPS, rows.tap_rows(entries))
         refused = _refuse_overlaps(cursor)
-        _merge(cursor, TAPS, _MERGE_TAPS)
-        _copy(cursor, METRICS, rows.metric_rows(entries, refused))
+        merge_rows(cursor, TAPS, _MERGE_TAPS)
+        copy_rows(cursor, METRICS, rows.metric_rows(entries, refused))
         _drop_lesser(cursor)
-        _merge(cursor, METRICS, _MERGE_METRICS)
-        _copy(cursor, SEGMENTS, rows.segment_rows(entries, refused))
-        _merge(cursor, SEGMENTS, _MERGE_SEGMENTS)
-        _copy(cursor, GAPS, rows.gap_rows(entries, refused))
-        _merge(cursor, GAPS, _NOTHING)
-        _copy(cursor, SNAPSHOTS, rows.snapshot_rows(entries))
-        _merge(cursor, SNAPSHOTS, _NOTHING)
+        merge_rows(cursor, METRICS, _MERGE_METRICS)
+        copy_rows(cursor, SEGMENTS, rows.segment_rows(entries, refused))
+        merge_rows(cursor, SEGMENTS, MERGE_SEGMENTS)
+        copy_rows(cursor, GAPS, rows.gap_rows(entries, refused))
+        merge_rows(cursor, GAPS, _NOTHING)
+        copy_rows(cursor, SNAPSHOTS, rows.snapshot_rows(entries))
+        merge_rows(cursor, SNAPSHOTS, _NOTHING)
     return [part for entry in entries if (part := _refused_part(entry, refused))]
 
 
@@ -341,7 +342,8 @@ def _refused_part(entry: Entry, refused: set[TapKey]) -> tuple[Entry, str] | Non
     return {**entry, "taps": taps, "samples": samples}, "trace_conflict"
 
 
-def _copy(cursor: psycopg.Cursor, stage: Stage, found: Iterable[Row]) -> None:
+def copy_rows(cursor: psycopg.Cursor, stage: Stage, found: Iterable[Row]) -> None:
+    """Bring rows into the temporary table of a stage, in place of those before."""
     columns = sql.SQL(", ").join(map(sql.Identifier, stage.columns))
     table = sql.Identifier("pg_temp", f"stage_{stage.table}")
     cursor.execute(_stage_statement(stage))
@@ -363,7 +365,7 @@ def _stage_statement(stage: Stage) -> sql.Composed:
     return text.format(table, columns)
 
 
-def _merge(cursor: psycopg.Cursor, stage: Stage, action: str) -> None:
+def merge_rows(cursor: psycopg.Cursor, stage: Stage, action: str) -> None:
     """Move a stage into its table, ordered by key, so that two writers never deadlock."""
     columns, key = ", ".join(stage.columns), ", ".join(stage.key)
     cursor.execute(

@@ -18,6 +18,7 @@ WRITER = "monitoring_writer"
 READER = "monitoring_reader"
 RETENTION = "monitoring_retention"
 DRILLDOWN = "monitoring_drilldown"
+ERASURE = "monitoring_erasure"
 
 _ROLES = (
     f"CREATE ROLE {OWNER} NOLOGIN",
@@ -25,6 +26,7 @@ _ROLES = (
     f"CREATE ROLE {READER} LOGIN",
     f"CREATE ROLE {RETENTION} LOGIN",
     f"CREATE ROLE {DRILLDOWN} LOGIN",
+    f"CREATE ROLE {ERASURE} LOGIN",
 )
 _VIEWS = (
     "archived_calls, v_tap_buckets, v_metrics, v_segments, v_gaps, v_knob_snapshots, "
@@ -62,6 +64,26 @@ GRANT SELECT ON {_VIEWS}, {_READ} TO {DRILLDOWN};
 GRANT INSERT ON audio_access TO {DRILLDOWN};
 ALTER ROLE {DRILLDOWN} SET statement_timeout = '10s';
 """  # noqa: S608 - constants of this module
+# Nobody but the owner sees the keys of the ledger, holds, or lets go. Erasure deletes rows of calls
+# and reads what it counts; of the access log it sees calls alone.
+_DELETION = "trace_holds, deletions, orphan_walks, erasure_keys, erasures, erased_traces"
+_DELETION_GRANTS = f"""
+REVOKE ALL ON {_DELETION} FROM {WRITER}, {RETENTION};
+GRANT SELECT ON trace_holds, erasures TO {RETENTION};
+GRANT SELECT, INSERT, UPDATE, DELETE ON deletions, orphan_walks TO {RETENTION};
+GRANT SELECT ON deletions TO {DRILLDOWN};
+GRANT EXECUTE ON FUNCTION erased_among TO {WRITER}, {RETENTION};
+GRANT EXECUTE ON FUNCTION forget_accesses TO {RETENTION};
+GRANT USAGE ON SCHEMA public TO {ERASURE};
+GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA public TO {ERASURE};
+REVOKE ALL ON {_DELETION}, access_tokens, audio_access, listens, schema_migrations FROM {ERASURE};
+REVOKE DELETE ON applied_batches FROM {ERASURE};
+GRANT SELECT ON trace_holds, erasures TO {ERASURE};
+GRANT SELECT (trace_id) ON audio_access TO {ERASURE};
+GRANT EXECUTE ON FUNCTION erased_among, begin_erasure, finish_erasure, rename_accesses TO {ERASURE};
+"""  # noqa: S608 - constants of this module
+# The release of PostgreSQL in which being a member and taking the role are two things.
+_SET_SINCE = 160_000
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('monitoring_v2.migrations'))"
 # Tables, views and their columns, each with its comment; partitions have those of their table.
 _DESCRIBED = """
@@ -137,6 +159,24 @@ def migrate(conninfo: str) -> Report:
         _comment(connection, report)
         _grant(connection, report)
     return report
+
+
+def make_roles(conninfo: str) -> Report:
+    """Make the roles that rights are granted to, where that is allowed; of all databases."""
+    report = Report()
+    with psycopg.connect(conninfo, connect_timeout=5) as connection:
+        connection.execute(_LOCK)
+        _make_roles(connection, report)
+    return report
+
+
+def may_become(connection: psycopg.Connection, role: str) -> bool:
+    """Tell whether this login may take a role; from PostgreSQL 16 on, a member need not."""
+    right = "SET" if connection.info.server_version >= _SET_SINCE else "MEMBER"
+    row = connection.execute(
+        "SELECT pg_has_role(oid, %s) FROM pg_roles WHERE rolname = %s", [right, role]
+    ).fetchone()
+    return bool(row and row[0])
 
 
 def version(conninfo: str) -> int:
@@ -222,7 +262,7 @@ def _comment(connection: psycopg.Connection, report: Report) -> None:
 
 
 def _grant(connection: psycopg.Connection, report: Report) -> None:
-    for statement in filter(None, map(str.strip, _GRANTS.split(";"))):
+    for statement in filter(None, map(str.strip, (_GRANTS + _DELETION_GRANTS).split(";"))):
         _try(connection, statement, report)
 
 

@@ -49,8 +49,8 @@ class Counted:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a stream that becomes ``path`` when the block ends well.
+def whole_file(path: Path, mode: int = FILE_MODE) -> Iterator[IO[bytes]]:
+    """Yield a stream that becomes ``path``, with these permissions, when the block ends well.
 
     Raises:
         OSError: It could not be written; what was at ``path`` before is untouched.
@@ -59,7 +59,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     temporary.unlink(missing_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
-        with os.fdopen(os.open(temporary, flags, FILE_MODE), "w+b") as stream:
+        with os.fdopen(os.open(temporary, flags, mode), "w+b") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

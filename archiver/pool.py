@@ -11,7 +11,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from archiver.migrations import DRILLDOWN
+from archiver.migrations import DRILLDOWN, may_become
 from exporter.errors import MonitoringError
 
 SIZE = 8
@@ -128,10 +128,8 @@ class Connections:
 
     def _connected(self) -> psycopg.Connection:
         connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
-        row = connection.execute(
-            "SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = %s", [DRILLDOWN]
-        ).fetchone()
-        self._take_role = f"; SET LOCAL ROLE {DRILLDOWN}" if row and row[0] else ""
+        may = may_become(connection, DRILLDOWN)
+        self._take_role = f"; SET LOCAL ROLE {DRILLDOWN}" if may else ""
         return connection
 
     def _give_back(self, connection: psycopg.Connection) -> None:

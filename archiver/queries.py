@@ -18,20 +18,20 @@ class Call:
     end_reason: str | None
     src_extension: str
     dst_extension: str | None
-    due_samples: int
-    received_samples: int
+    due_samples: int | None
+    received_samples: int | None
     consent: str
 
 
 @dataclass(frozen=True, slots=True)
 class TapSummary:
-    """What the archive has of one station and tap of a call."""
+    """What the archive has of one station and tap of a call; None is unknown."""
 
     station_key: str
     tap: str
     buckets: int
-    due_samples: int
-    received_samples: int
+    due_samples: int | None
+    received_samples: int | None
     gap_samples: int
     segments: int
     metric_rows: int
@@ -44,8 +44,8 @@ FROM archived_calls WHERE %(trace_id)s::text IS NULL OR trace_id = %(trace_id)s
 ORDER BY started_at DESC LIMIT %(limit)s
 """
 _TAPS = """
-SELECT b.station_key, b.tap, count(*), sum(b.due_samples), sum(b.received_samples),
-    (SELECT coalesce(sum(g.samples), 0) FROM gaps g
+SELECT b.station_key, b.tap, count(*), sum(b.due_samples)::bigint, sum(b.received_samples)::bigint,
+    (SELECT coalesce(sum(g.samples), 0)::bigint FROM gaps g
      WHERE (g.trace_id, g.station_key, g.tap) = (b.trace_id, b.station_key, b.tap)),
     (SELECT count(*) FROM audio_segments_5s a
      WHERE (a.trace_id, a.station_key, a.tap) = (b.trace_id, b.station_key, b.tap)),
@@ -67,4 +67,4 @@ def summarise(conninfo: str, trace_id: str) -> list[TapSummary]:
     """Return what there is of one call, station by station and tap by tap."""
     with psycopg.connect(conninfo, connect_timeout=5) as connection:
         rows = connection.execute(_TAPS, [trace_id]).fetchall()
-    return [TapSummary(row[0], row[1], *map(int, row[2:])) for row in rows]
+    return [TapSummary(*row) for row in rows]

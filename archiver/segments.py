@@ -24,6 +24,12 @@ FROM audio_segments_5s
 WHERE trace_id = %(trace_id)s AND station_key = %(station)s AND tap = ANY(%(taps)s)
     AND bucket_ts >= %(since)s AND bucket_ts <= %(until)s
 """
+_DELETED = """
+SELECT EXISTS (
+    SELECT FROM deletions WHERE kind = 'audio' AND hour < %(until)s
+        AND hour > %(since)s - interval '1 hour'
+) AS was_deleted
+"""
 _ALIGNMENT = """
 SELECT bucket_ts, metric_key, avg FROM metrics_agg_5s
 WHERE trace_id = %(trace_id)s AND station_key = %(station)s AND tap = 'POST'
@@ -104,6 +110,12 @@ def audio_span(connection: psycopg.Connection, place: Place) -> tuple[datetime, 
     taps = [place.tap] if place.tap != "DELTA" else ["PRE", "POST"]
     row = fetch_one(connection, _SPAN, {**_keys(place), **bounds, "taps": taps})
     return (row["since"], row["until"]) if row and row["since"] else None
+
+
+def was_deleted(connection: psycopg.Connection, since: datetime, until: datetime) -> bool:
+    """Tell whether retention has deleted an hour of sound in which this time lies, also in part."""
+    row = fetch_one(connection, _DELETED, {"since": since, "until": until})
+    return bool(row and row["was_deleted"])
 
 
 def alignments(

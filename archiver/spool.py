@@ -81,7 +81,7 @@ class Spool:
         if self.folder in self._locks:
             return
         make_folders(self.root, self.folder)
-        descriptor = _lock_folder(self.folder)
+        descriptor = lock_folder(self.folder)
         if descriptor is None:
             raise OSError(f"{self.folder} is locked by another process")
         self._locks[self.folder] = descriptor
@@ -107,7 +107,7 @@ class Spool:
         folders = [path for path in self.root.iterdir() if path.is_dir()]
         for folder in sorted(set(folders) - set(self._locks)):
             try:
-                descriptor = _lock_folder(folder)
+                descriptor = lock_folder(folder)
             except OSError as error:
                 _log.warning("cannot take over %s: %s", folder, error)
                 continue
@@ -313,7 +313,8 @@ class Spool:
         return waiting.samples if waiting else 0
 
 
-def _lock_folder(folder: Path) -> int | None:
+def lock_folder(folder: Path) -> int | None:
+    """Take the lock of a process's folder; None while that process lives. Closing lets go."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

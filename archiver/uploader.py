@@ -7,13 +7,14 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from archiver.audio import AudioStore
-from archiver.batch import KINDS, Batch
+from archiver.batch import KINDS, Batch, Entry, entry_samples
 from archiver.database import AnyDatabaseError, Applied, Database
 from archiver.spool import Spool
-from exporter.model import Consent, ConsentChanged
+from exporter.model import Cause, Consent, ConsentChanged
 from exporter.selfmetrics import Tally
 
 _log = logging.getLogger(__name__)
@@ -51,13 +52,22 @@ class Uploader:
         database: Where they go.
         audio: Where the segments are that a refusal removes.
         tally: The own numbers.
+        on_erased: Called with the records of erased calls, which the database does not take.
     """
 
-    def __init__(self, spool: Spool, database: Database, audio: AudioStore, tally: Tally) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        database: Database,
+        audio: AudioStore,
+        tally: Tally,
+        on_erased: Callable[[list[Entry]], None],
+    ) -> None:
         self._spool = spool
         self._database = database
         self._audio = audio
         self._tally = tally
+        self._on_erased = on_erased
         self._backoff = Backoff(random.Random())  # noqa: S311 - jitter, not a secret
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -135,6 +145,8 @@ class Uploader:
         self._backoff.reset()
         self._note_up()
         self._count(batch, applied)
+        if applied.erased:
+            self._on_erased(applied.erased)
         self._spool.remove(path)
         return True
 
@@ -189,8 +201,13 @@ class Uploader:
             _log.error("the database refuses a record of batch %s: %s", batch.batch_id, reason)
             self._spool.quarantine(entry, reason, f"{batch.batch_id}-{number}")
         self._tally.add("samples_quarantined_total", by=applied.refused_samples)
-        self._tally.add("samples_archived_total", by=batch.samples - applied.refused_samples)
-        poison = {id(entry) for entry, _ in applied.refused}
+        erased = sum(map(entry_samples, applied.erased))
+        for entry in applied.erased:
+            self._tally.add("records_dropped_total", entry["kind"], Cause.ERASED)
+        self._tally.add("samples_dropped_total", Cause.ERASED, by=erased)
+        archived = batch.samples - applied.refused_samples - erased
+        self._tally.add("samples_archived_total", by=archived)
+        poison = {id(entry) for entry, _ in applied.refused} | set(map(id, applied.erased))
         for entry in batch.entries:
             if id(entry) not in poison:
                 self._tally.add("records_archived_total", entry["kind"])

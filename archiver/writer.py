@@ -16,7 +16,7 @@ from archiver.batch import KINDS, Batch, Entry, entry_samples, is_writable, to_e
 from archiver.consent import Consents
 from archiver.disks import tell_room
 from archiver.spool import Spool
-from exporter.model import Bucket, Cause, Gap, Record, TapBucket
+from exporter.model import Bucket, Cause, Gap, Record, TapBucket, TraceEnded
 from exporter.selfmetrics import Tally
 
 _log = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ class SpoolWriter:
         self._ended: list[str] = []
         self._has_trouble = False
         self._audio_fails = False
+        self.erased: set[str] = set()
 
     def start(self) -> None:
         """Start the thread."""
@@ -105,6 +106,10 @@ class SpoolWriter:
             return
         self._queue.append(record)
         self._wake.set()
+
+    def forget(self, trace_ids: set[str]) -> None:
+        """Say that calls were erased: nothing more of them is written."""
+        self.erased |= trace_ids
 
     @property
     def is_idle(self) -> bool:
@@ -173,6 +178,9 @@ class SpoolWriter:
         self._is_busy, self._busy_samples = True, samples
         self._queue.popleft()
         try:
+            if record.trace_id in self.erased:
+                self._pass_over(record, samples)
+                return
             self._follow_life(record)
             self._consents.follow(record)
             self._kept.append(self._stored(record))
@@ -181,6 +189,14 @@ class SpoolWriter:
             _log.exception("cannot archive a %s; it is dropped", type(record).__name__)
         finally:
             self._is_busy, self._busy_samples = False, 0
+
+    def _pass_over(self, record: Record, samples: int) -> None:
+        trace_id = record.trace_id or ""
+        self._open_traces.pop(trace_id, None)
+        if isinstance(record, TraceEnded):  # what comes later, the database refuses
+            self.erased.discard(trace_id)
+            self._consents.forget(trace_id)
+        self._drop(KINDS[type(record)], samples, Cause.ERASED)
 
     def _stored(self, record: Record) -> Entry:
         if not isinstance(record, Bucket):

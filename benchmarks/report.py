@@ -6,21 +6,24 @@ import os
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 HEAD = ("what", "ours", "peer", "ratio", "bar", "holds")
+EXPORTER, PANELS, PAGES = "Host and exporter", "Panels", "Pages of the drill-down"
+SECTIONS = (EXPORTER, PANELS, PAGES, "Machine")
 INTRODUCTION = """# Results
 
-Written by `make bench`. Peer and ours take turns in one run; costs are medians over the rounds.
-A ratio says how many times the peer costs what ours costs, unless the row says otherwise.
-The naive port measures each frame with numpy and tells 30 gauges and 30 histograms of
-prometheus_client, labels looked up once: the same metrics of a frame. A trace is two stations with
-two taps each at 16 kHz; what is counted of the exporter is CPU time of its thread. Panels
-(`make bench ARGS=--panels`) are asked on a seeded archive of three days; their ratio is how often
-the worse of both times goes into the bar. Pages of the drill-down (`make bench ARGS=--drilldown`)
-are opened on such an archive, in a Chromium that runs already. Absolute times belong to the machine
-below.
+Written by `make bench`, each section by a run of its own. Peer and ours take turns in one run;
+costs are medians over the rounds. A ratio says how many times the peer costs what ours costs,
+unless the row says otherwise. The naive port measures each frame with numpy and tells 30 gauges
+and 30 histograms of prometheus_client, labels looked up once: the same metrics of a frame. A trace
+is two stations with two taps each at 16 kHz; what is counted of the exporter is CPU time of its
+thread. Panels (`make bench ARGS=--panels`) are asked on a seeded archive of three days; their
+ratio is how often the worse of both times goes into the bar. Pages of the drill-down (`make bench
+ARGS=--drilldown`) are opened on such an archive, in a Chromium that runs already. Absolute times
+belong to the machine below.
 """
 
 
@@ -67,6 +70,27 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def write(path: Path, rows: list[Row]) -> None:
-    """Write the results, replacing what was there."""
-    path.write_text(f"{INTRODUCTION}\n{table(rows)}\n## Machine\n\n{machine()}", encoding="utf-8")
+def write(path: Path, title: str, rows: list[Row]) -> None:
+    """Write one section of the results, in the place of what it said before.
+
+    Args:
+        path: The file; its other sections stay.
+        title: Which section, one of ``SECTIONS``.
+        rows: Its lines.
+    """
+    sections = _sections(path.read_text(encoding="utf-8")) if path.exists() else {}
+    sections[title] = f"{_circumstances()}\n\n{table(rows)}"
+    sections["Machine"] = machine()
+    known = [f"## {name}\n\n{sections[name]}" for name in SECTIONS if name in sections]
+    path.write_text("\n".join([INTRODUCTION, *known]), encoding="utf-8")
+
+
+def _sections(text: str) -> dict[str, str]:
+    """Part a file of results by its headings."""
+    parts = [part.partition("\n\n") for part in text.split("\n## ")[1:]]
+    return {title: f"{content.strip()}\n" for title, _, content in parts}
+
+
+def _circumstances() -> str:
+    today, load = datetime.now(UTC).date(), os.getloadavg()[1]
+    return f"{today}, {load:.1f} processes running on average over the five minutes before its end."

@@ -141,9 +141,10 @@ def samples_lost_in_call(window_s: int) -> Search:
     return Search(value, _moment(known, "m.samples DESC"), window_s + _BUCKET_LAG_S)
 
 
-def grown(counter: str, by: str = "job, instance") -> Condition:
-    """Return by how much a counter of the monitoring's own has grown."""
-    return lambda window_s: f"sum by ({by}) (increase(monitoring_{counter}[{window_s}s]))"
+def grown(counter: str, where: str = "") -> Condition:
+    """Return by how much a counter of the monitoring's own has grown, of the series ``where``."""
+    series = f"monitoring_{counter}" + (f"{{{where}}}" if where else "")
+    return lambda window_s: f"sum by (job, instance) (increase({series}[{window_s}s]))"
 
 
 def archive_lag(_: int) -> str:

@@ -12,11 +12,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from archiver.database import NoSchemaError, ServerAwayError
+from archiver.deletion.erasure import ErasureError
+from archiver.deletion.holds import HoldError
+from archiver.deletion.ledger import LedgerError
 from archiver.drilldown import NoPortError
 from archiver.migrations import MigrationError
 from archiver.tokens import Role, TokenError
 from dashboards.annotations import Addresses
-from deploy import commands, commands_access, commands_dashboards
+from deploy import (
+    commands,
+    commands_access,
+    commands_dashboards,
+    commands_deletion,
+    commands_erasures,
+    commands_import,
+)
+from deploy.backup.commands import add_commands as add_backup
 from deploy.board_schema import SCHEMAS
 from deploy.demo import run_demo
 from deploy.export import run_bundle, run_export
@@ -30,7 +41,7 @@ from exporter.errors import MonitoringError
 Command = Callable[[argparse.Namespace, Settings], int]
 _PROBLEMS = (
     *(MigrationError, NoPortError, PostgresNotFoundError, PostgresStartError, RecordingError),
-    TokenError,
+    *(ErasureError, HoldError, LedgerError, TokenError),
 )
 
 
@@ -76,10 +87,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add(traces, "show", commands.traces_show, "one call").add_argument("trace_id", metavar="ID")
     _add_play_url(traces)
     _add_exports(top, traces)
+    commands_deletion.register(top, traces, _add)
+    commands_erasures.register(_group(top, "erasures", "the ledger of erased calls"), _add)
+    commands_import.register(top, _add)
     _add_serve(top)
     _add_tokens(top)
     knobs = _add(_group(top, "knobs", "knobs"), "list", commands.knobs_list, "all knobs")
     knobs.add_argument("--rate", type=int, default=16_000, metavar="HZ", help="sampling rate")
+    add_backup(top, _add)
     _add_dashboards(top)
     _add(top, "doctor", commands.doctor, "look at everything, and say what to do")
     return parser

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from deploy.doctor import examine
 from deploy.replay import Plan, replay
 from exporter.config import Settings
 from exporter.errors import ConfigError, KnobError
-from exporter.model import KnobValue
+from exporter.model import Cause, KnobValue
 from exporter.processing import IMPLEMENTS, bypassed
 
 REPLAY_ARCHIVE_S = 60.0
@@ -70,6 +70,7 @@ def spool_drain(arguments: argparse.Namespace, settings: Settings) -> int:
     counts = archive.accounting()
     archive.stop(timeout=5.0)
     left = "" if is_done else f"; {counts['spooled']} samples still wait: is the database there?"
+    left += _refused(archive)
     _print(arguments, counts, f"uploaded {counts['archived']} samples{left}")
     return int(not is_done)
 
@@ -82,7 +83,9 @@ def traces_list(arguments: argparse.Namespace, settings: Settings) -> int:
         table.add_column(name, overflow="fold")
     for call in calls:
         ended = (
-            "running" if call.ended_at is None else f"{call.ended_at:%H:%M:%S} {call.end_reason}"
+            "running"
+            if call.ended_at is None
+            else f"{call.ended_at:%H:%M:%S} {call.end_reason or ''}"
         )
         table.add_row(
             call.trace_id,
@@ -90,8 +93,8 @@ def traces_list(arguments: argparse.Namespace, settings: Settings) -> int:
             ended,
             call.src_extension,
             call.dst_extension or "",
-            f"{call.due_samples:,}",
-            f"{call.received_samples:,}",
+            _number(call.due_samples),
+            _number(call.received_samples),
         )
     _print(arguments, [asdict(call) for call in calls], table)
     return 0
@@ -110,10 +113,14 @@ def traces_show(arguments: argparse.Namespace, settings: Settings) -> int:
     for name in names:
         table.add_column(name)
     for tap in taps:
-        table.add_row(*map(str, asdict(tap).values()))
+        table.add_row(tap.station_key, tap.tap, *map(_number, astuple(tap)[2:]))
     report = {"trace": asdict(calls[0]), "taps": [asdict(tap) for tap in taps]}
     _print(arguments, report, table)
     return 0
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
 
 
 def knobs_list(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -193,8 +200,15 @@ def _replay(arguments: argparse.Namespace, settings: Settings, plan: Plan) -> in
             f"; {counts['spooled']:,} samples wait in {settings.spool_path}: the database cannot "
             "be reached; `monitoring spool drain` uploads them when it is back"
         )
-    _print(arguments, {"trace_id": trace_id, **counts}, text)
-    return int(not is_archived)
+    refused = _refused(archive)
+    _print(arguments, {"trace_id": trace_id, **counts}, text + refused)
+    return int(not is_archived or bool(refused))
+
+
+def _refused(archive: Archiver) -> str:
+    """Say how much was of calls that were erased: they are not archived again."""
+    samples = int(archive.tally.get("samples_dropped_total", Cause.ERASED))
+    return f"; refused {samples:,} samples of erased calls" if samples else ""
 
 
 def _is_archived(settings: Settings, trace_id: str) -> bool:

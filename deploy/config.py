@@ -15,6 +15,12 @@ def postgres_bin_dir(environ: Mapping[str, str] | None = None) -> Path | None:
     return Path(value).expanduser() if value else None
 
 
+def set_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables that begin with MONITORING_, as they are set."""
+    env = os.environ if environ is None else environ
+    return {name: env[name] for name in sorted(env) if name.startswith("MONITORING_")}
+
+
 def child_environment(
     settings: Settings, environ: Mapping[str, str] | None = None
 ) -> dict[str, str]:

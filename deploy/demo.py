@@ -263,12 +263,13 @@ def summary_table(title: str, taps: list[TapSummary]) -> Table:
         # A number in two lines is none; the names may take two.
         table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for tap in taps:
+        due, received = tap.due_samples or 0, tap.received_samples or 0
         table.add_row(
             tap.station_key,
             tap.tap,
             f"{tap.buckets:,}",
-            f"{tap.due_samples:,}",
-            f"{100 * tap.received_samples / max(1, tap.due_samples):.0f} %",
+            f"{due:,}",
+            f"{100 * received / max(1, due):.0f} %",
             f"{tap.gap_samples:,}",
             f"{tap.segments:,}",
             f"{tap.metric_rows:,}",

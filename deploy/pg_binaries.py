@@ -108,6 +108,12 @@ def find_bin_dir(wanted: Path | None = None) -> Path:
     )
 
 
+def bin_dirs() -> list[Path]:
+    """Return all folders in which programs may be, whether or not they are complete."""
+    on_path = shutil.which("pg_dump")
+    return list(dict.fromkeys([*_candidates(), *([Path(on_path).parent] if on_path else [])]))
+
+
 def version(bin_dir: Path) -> str:
     """Return the release of the server in `bin_dir`, such as ``15.18``.
 

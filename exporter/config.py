@@ -51,6 +51,10 @@ class Settings:
     spool_max_bytes: int = 2 * 1024**3
     log_path: Path = Path("/var/monitoring/logs")
     retention_hours: float = 72.0
+    retention_audio_hours: float | None = None
+    retention_knob_events_hours: float = 90 * 24.0
+    retention_access_hours: float = 365 * 24.0
+    retention_free_share: float = 0.1
     metrics_host: str = "127.0.0.1"
     metrics_ports: tuple[int, ...] = (9464,)
     targets_path: Path = Path("/var/monitoring/targets")
@@ -67,6 +71,11 @@ class Settings:
     registry: KnobRegistry = field(default_factory=shipped_registry)
     metrics: MetricRegistry = field(default_factory=shipped_metrics)
     health: Mapping[str, Weight] = field(default_factory=lambda: dict(DEFECTS))
+
+    @property
+    def audio_hours(self) -> float:
+        """For how long audio is kept: as long as numbers, unless it is less."""
+        return self.retention_audio_hours or self.retention_hours
 
     def station(self, key: str) -> StationSpec:
         """Return the declaration of ``key``, or the defaults for a station nobody declared."""
@@ -104,7 +113,26 @@ def load_settings(
         raw = env.get(variable)
         if raw is not None:
             values[name] = _parsed(variable, raw, parse)
-    return Settings(**values)  # type: ignore[arg-type] # each parser returns its field's type
+    settings = Settings(**values)  # type: ignore[arg-type] # each parser returns its field's type
+    if settings.audio_hours > settings.retention_hours:
+        raise ConfigError(
+            f"MONITORING_RETENTION_AUDIO_HOURS={settings.audio_hours:g}: audio cannot outlive its "
+            f"numbers (MONITORING_RETENTION_HOURS={settings.retention_hours:g})"
+        )
+    return settings
+
+
+def check_variable(variable: str, raw: str) -> None:
+    """Make sure that an environment variable may have this value.
+
+    Raises:
+        ConfigError: It may not, or there is no such variable.
+    """
+    for name, parse in _VARIABLES.values():
+        if name == variable:
+            _parsed(variable, raw, parse)
+            return
+    raise ConfigError(f"unknown variable {variable!r}")
 
 
 def _parsed(variable: str, raw: str, parse: Callable[[str], object]) -> object:
@@ -143,6 +171,20 @@ def _hours(raw: str) -> float:
     return hours
 
 
+def _access_hours(raw: str) -> float:
+    hours = _hours(raw)
+    if hours < 30 * 24:
+        raise ValueError("the access log is kept for 720 hours or more")
+    return hours
+
+
+def _free_share(raw: str) -> float:
+    share = float(raw)
+    if not 0 <= share <= 0.9:
+        raise ValueError("expected a share from 0 (never) to 0.9")
+    return share
+
+
 def _ports(raw: str) -> tuple[int, ...]:
     first, _, last = raw.partition("-")
     low, high = int(first), int(last or first)
@@ -177,6 +219,10 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "spool_max_bytes": ("MONITORING_SPOOL_MAX_BYTES", _size),
     "log_path": ("MONITORING_LOG_PATH", Path),
     "retention_hours": ("MONITORING_RETENTION_HOURS", _hours),
+    "retention_audio_hours": ("MONITORING_RETENTION_AUDIO_HOURS", _hours),
+    "retention_knob_events_hours": ("MONITORING_RETENTION_KNOB_EVENTS_HOURS", _hours),
+    "retention_access_hours": ("MONITORING_RETENTION_ACCESS_HOURS", _access_hours),
+    "retention_free_share": ("MONITORING_RETENTION_FREE_SHARE", _free_share),
     "metrics_host": ("MONITORING_METRICS_HOST", _text),
     "metrics_ports": ("MONITORING_METRICS_PORT", _ports),
     "targets_path": ("MONITORING_METRICS_TARGETS_PATH", Path),
@@ -212,6 +258,12 @@ def usable_path(path: Path, warn: Callable[[str], None], fallback: Path | None =
     return path
 
 
+def existing_path(path: Path, fallback: Path | None = None) -> Path:
+    """Return where ``usable_path`` has put things: there, or in the user's state directory."""
+    other = (fallback or state_directory()) / path.name
+    return path if path.exists() or not other.exists() else other
+
+
 def _read_document(env: Mapping[str, str]) -> JsonObject:
     named = env.get("MONITORING_CONFIG")
     path = Path(named or "monitoring.config.json")
@@ -235,6 +287,8 @@ __all__ = [
     "Settings",
     "StationSpec",
     "check_rate",
+    "check_variable",
+    "existing_path",
     "load_settings",
     "state_directory",
     "station_spec",

@@ -25,7 +25,7 @@ SHIPPED_METRICS: tuple[Metric, ...] = (
     *PAIR_METRICS,
     *HOST_METRICS,
 )
-_KEY = re.compile(r"[a-z][a-z0-9_]{0,31}\.[a-z][a-z0-9_]{0,63}")
+METRIC_KEY_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,31}\.[a-z][a-z0-9_]{0,63}")
 _UNIT = re.compile(r"[A-Za-z0-9/%]{0,16}")
 
 
@@ -48,7 +48,7 @@ class MetricRegistry:
         families = {family for known in self for family in (known.prometheus, known.distribution)}
         if metric.key in self._by_key or {metric.prometheus, metric.distribution} & families:
             raise ConfigError(f"{where} is registered twice")
-        if not _KEY.fullmatch(metric.key) or not _UNIT.fullmatch(metric.unit):
+        if not METRIC_KEY_PATTERN.fullmatch(metric.key) or not _UNIT.fullmatch(metric.unit):
             raise ConfigError(f"{where}: key or unit {metric.unit!r} is no name, such as asr.score")
         if not metric.help or not metric.help.isprintable() or "\\" in metric.help:
             raise ConfigError(f"{where}: help {metric.help!r} is not one line of text")
@@ -142,6 +142,7 @@ __all__ = [
     "HOST_METRICS",
     "LOUDNESS_METRICS",
     "METRICS",
+    "METRIC_KEY_PATTERN",
     "SHIPPED_METRICS",
     "SPECTRAL_METRICS",
     "TIME_METRICS",

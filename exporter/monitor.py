@@ -241,7 +241,7 @@ class Monitor:
             return Trace(chosen, self._silent_station, lambda _: None, keeping=keeping)
         if not self._is_running or os.getpid() != self._pid:
             raise NotRunningError(f"trace {chosen!r}: the monitor is not started in this process")
-        chosen = self._admit(chosen)
+        chosen = self._admit(chosen, is_ours=trace_id is None)
         started = TraceStarted(
             chosen,
             started_ns,
@@ -315,12 +315,15 @@ class Monitor:
         """Stop."""
         self.stop()
 
-    def _admit(self, trace_id: str) -> str:
-        """Check an id and take it; a known id that starts again gets a suffix."""
+    def _admit(self, trace_id: str, *, is_ours: bool) -> str:
+        """Check an id and take it; a known id that starts again gets a suffix.
+
+        One that we made is known, too, where two calls of one extension start in one millisecond.
+        """
         if not KEY_PATTERN.fullmatch(trace_id):
             raise TraceError(f"trace id {trace_id!r} does not match {KEY_PATTERN.pattern}")
         with self._lock:
-            if trace_id in self._traces:
+            if trace_id in self._traces and not is_ours:
                 self._tally.add("traces_refused_total", "active")
                 raise TraceError(f"trace id {trace_id!r} is active in this process")
             if len(self._traces) >= self.settings.limits.max_traces:

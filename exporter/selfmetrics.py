@@ -42,7 +42,11 @@ def _each(*reasons: str) -> tuple[tuple[str, ...], ...]:
 _RECORDS = ("bucket", "trace_started", "trace_ended", "consent_changed", "knob_changed")
 _LOSSES = ("overrun", "too_late", "disk_full", "spool_full", "queue_full", "invalid")
 _DROPS = (
-    *((kind, reason) for kind in _RECORDS for reason in ("queue_full", "spool_full", "invalid")),
+    *(
+        (kind, reason)
+        for kind in _RECORDS
+        for reason in ("queue_full", "spool_full", "invalid", "erased")
+    ),
     ("segment", "disk_full"),
     ("batch", "spool_full"),
 )
@@ -56,7 +60,7 @@ SELF_METRICS: dict[str, SelfMetric] = {
             _C,
             "Samples lost before the archive.",
             ("reason",),
-            known=_each(*_LOSSES),
+            known=_each(*_LOSSES, "erased"),
         ),
         SelfMetric("start_timestamp_seconds", _G, "When monitoring was started."),
         SelfMetric("accounting_residual_samples", _G, "Samples that the books lack.", ("part",)),
@@ -111,12 +115,14 @@ SELF_METRICS: dict[str, SelfMetric] = {
         SelfMetric("batches_deduplicated_total", _C, "Batches that the database had already."),
         SelfMetric("highest_closed_bucket_timestamp_seconds", _G, "Newest bucket offered."),
         SelfMetric("highest_archived_bucket_timestamp_seconds", _G, "Newest bucket in SQL."),
-        SelfMetric("retention_deleted_total", _C, "Things deleted by age.", ("kind",)),
+        SelfMetric("retention_deleted_total", _C, "Things that retention deleted.", ("kind",)),
         SelfMetric(
             "retention_last_success_timestamp_seconds",
             _G,
             "Last complete retention; at first, its start.",
         ),
+        SelfMetric("erasures_total", _C, "Erased calls refused, erasures completed.", ("result",)),
+        SelfMetric("audio_orphans", _G, "Orphans that the last walk found.", ("kind",)),
         SelfMetric("unclean_shutdowns_total", _C, "Earlier processes that died."),
         SelfMetric("thread_errors_total", _C, "Steps that failed; see the log.", ("thread",)),
     )

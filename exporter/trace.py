@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from exporter.tap import Block
 
 MAX_ATTRIBUTES, MAX_TEXT = 64, 256
 _FORWARD = tuple(Consent)
+# With what stands before it, and a suffix, an id is no longer than one may be.
+_LONGEST_EXTENSION = 28
 
 StationFactory = Callable[[str, str, dict[str, object]], Station]
 
@@ -202,7 +205,12 @@ class SilentStation(Station):
 
 
 def made_id(started_ns: int, src: str) -> str:
-    """Return the id of a call that the host gave none: its start, and who calls, masked."""
+    """Return the id of a call that the host gave none: its start, and who calls, masked.
+
+    An extension that no id may hold, such as a SIP address, stands as 8 hex digits of its hash.
+    """
     start = datetime.fromtimestamp(started_ns // 1_000_000 / 1_000, UTC)
     stamp = start.strftime("%Y-%m-%dT%H-%M-%S-") + f"{start.microsecond // 1_000:03d}Z"
+    if not KEY_PATTERN.fullmatch(src) or len(src) > _LONGEST_EXTENSION:
+        src = hashlib.sha256(src.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"trace_{stamp}_{src}"

@@ -23,7 +23,9 @@ pytest_plugins = [
     "tests.fix_postgres",
     "tests.fix_proxy",
     "tests.fix_seeded",
+    "tests.fix_backup",
     "tests.fix_speech",
+    "tests.fix_import",
 ]
 
 _TEMPORARY = pytest.StashKey[Path]()

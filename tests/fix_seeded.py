@@ -87,12 +87,12 @@ class Seeded:
         """Root of the segments."""
         return self.folder / "audio"
 
-    def run(self, *arguments: str) -> tuple[int, str, str]:
+    def run(self, *arguments: str, **variables: str) -> tuple[int, str, str]:
         """Run the command as a user does; return exit code, output and errors."""
         done = subprocess.run(
             [sys.executable, "-m", "deploy.cli", *arguments],
             check=False,
-            env=os.environ | self._environment(),
+            env=os.environ | self.environment() | variables,
             capture_output=True,
             text=True,
             timeout=120,
@@ -103,7 +103,7 @@ class Seeded:
         """Run the command in this process: the same, without the time that a start takes."""
         out, err = io.StringIO(), io.StringIO()
         with (
-            mock.patch.dict(os.environ, self._environment()),
+            mock.patch.dict(os.environ, self.environment()),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
@@ -113,7 +113,8 @@ class Seeded:
                 code = int(str(ended.code))
         return code, out.getvalue(), err.getvalue()
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which the command finds this archive."""
         return {
             "MONITORING_DB": self.conninfo,
             "MONITORING_AUDIO_PATH": str(self.audio),

@@ -11,8 +11,8 @@ import pytest
 
 from archiver.batch import Batch, to_entry
 from archiver.database import Database
+from archiver.deletion.retention import Retention
 from archiver.migrations import migrate
-from archiver.retention import Retention
 from exporter.model import Tap
 from exporter.selfmetrics import Tally
 from tests.fix_archive import bucket, settings

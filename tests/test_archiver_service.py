@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from archiver import Archiver
+from archiver.deletion.retention import Retention
 from archiver.migrations import migrate
-from archiver.retention import Retention
 from exporter.selfmetrics import Tally
 from tests.fix_archive import bucket, settings
 from tests.fix_proxy import TcpProxy
@@ -164,11 +164,11 @@ def test_killed_process(database: str, tmp_path: Path) -> None:
 
 
 def test_retention(database: str, tmp_path: Path) -> None:
-    """What is older than the limit goes, rows, partitions and files; the young stays."""
+    """What is older than the limit goes, rows, hours and files, to the bucket; the young stays."""
     migrate(database)
     archiver = Archiver(settings(tmp_path, database), has_retention=False)
     archiver.start()
-    for number in (0, 720):
+    for number in (0, 720, 1_080):
         archiver.offer(bucket(number=number))
     assert archiver.flush(10)
     archiver.stop(5)
@@ -176,6 +176,6 @@ def test_retention(database: str, tmp_path: Path) -> None:
 
     deleted = Retention(settings(tmp_path, database), Tally()).run(archiver.audio_path, now)
 
-    assert (4, 1) == (deleted["partitions"], deleted["files"])
+    assert (4, 2) == (deleted["partitions"], deleted["files"])
     assert 1 == _scalar(database, "SELECT count(*) FROM tap_buckets_5s")
     assert 1 == len(list(archiver.audio_path.rglob("*.wav")))

@@ -72,9 +72,15 @@ def test_both_pages_say_the_same() -> None:
 
 
 def test_results_name_machine_and_missed_bars(tmp_path: Path) -> None:
-    """The results file holds the table, what did not hold, and the versions."""
+    """The file holds the tables, what did not hold, and the versions; a run replaces its own."""
     path = tmp_path / "RESULTS.md"
-    report.write(path, [report.Row("tap", "1 us", "3 us", 3.0, ">= 200", holds=False)])
+    panel = report.Row("panel", "5 ms", "-", 50.0, "<= 250 ms", holds=True)
+    report.write(path, report.PANELS, [panel])
+    for ours in ("9 us", "1 us"):
+        row = report.Row("tap", ours, "3 us", 3.0, ">= 200", holds=False)
+        report.write(path, report.EXPORTER, [row])
     text = path.read_text()
+    assert "| panel | 5 ms | - | 50.00 | <= 250 ms | yes |" in text
+    assert "9 us" not in text
     assert "| tap | 1 us | 3 us | 3.00 | >= 200 | **no** |" in text
     assert f"- numpy: {np.__version__}" in text

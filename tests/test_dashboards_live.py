@@ -12,9 +12,9 @@ import psycopg
 import pytest
 
 from archiver import Archiver
+from archiver.deletion.retention import Retention
 from archiver.migrations import migrate
 from archiver.reader import QueryError, reader
-from archiver.retention import Retention
 from dashboards import queries_archive, queries_live
 from dashboards.expansion import Values, View, expand
 from dashboards.model import Panel, PgTarget, PromTarget

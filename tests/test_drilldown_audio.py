@@ -19,7 +19,7 @@ import pytest
 import soundfile
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from archiver.retention import Retention
+from archiver.deletion.retention import Retention
 from archiver.times import BUCKET
 from exporter.selfmetrics import Tally
 from tests.fix_drilldown import (

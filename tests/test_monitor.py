@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from exporter import Monitor
 from exporter.config import Settings, load_settings
 from exporter.errors import ConfigError, KnobError, NotRunningError, TraceError
 from exporter.knobs import Knob, shipped_registry
+from exporter.model import KEY_PATTERN
 from exporter.station import Station
 from exporter.tap import CAPACITY
 
@@ -191,6 +193,27 @@ def test_ids_are_checked_and_never_shared(monitor: Monitor) -> None:
     monitor.step()
 
     assert "call_1_2" == monitor.start_trace("3333", trace_id="call_1").trace_id
+
+
+def test_calls_of_one_extension_and_moment_are_two(monitor: Monitor) -> None:
+    """Of an id that we made, the second one gets a suffix while the first is active."""
+    moment = datetime(2026, 1, 3, 18, 5, 1, 272_000, UTC)
+
+    found = [monitor.start_trace("3333", started_at=moment).trace_id for _ in range(2)]
+
+    stamp = "trace_2026-01-03T18-05-01-272Z_3333"
+    assert [stamp, f"{stamp}_2"] == found
+
+
+@pytest.mark.parametrize(
+    "extension", ["", "+49-170", "sip:anna@house", "x" * 60, "../3333", "\udcff"]
+)
+def test_any_extension_makes_a_valid_id(monitor: Monitor, extension: str) -> None:
+    """What no id may hold stands as a hash; the extension itself is told as it is."""
+    trace_id = monitor.start_trace(extension).trace_id
+
+    assert KEY_PATTERN.fullmatch(trace_id)
+    assert 8 == len(trace_id.rpartition("_")[2])
 
 
 def test_audio_after_the_end_is_refused(monitor: Monitor) -> None:

@@ -273,3 +273,15 @@ def test_wrong_settings_stop_a_command_with_key_and_value(installation: Installa
 
     assert 2 == code
     assert "MONITORING_METRICS_PORT='ninety'" in err
+
+
+def test_an_erased_call_is_not_replayed(installation: Installation, recording: Path) -> None:
+    """What was erased is not archived again under its id, and the command says so."""
+    arguments = ("replay", str(recording), "--at", AT, "--trace-id", "call_1")
+    assert 0 == installation.run(*arguments)[0]
+    assert 0 == installation.run("traces", "erase", "call_1", "--reason", "x", "--yes")[0]
+
+    code, out, _ = installation.run(*arguments)
+
+    assert (1, True) == (code, "erased" in out)
+    assert 1 == installation.run("traces", "show", "call_1")[0]

@@ -57,7 +57,7 @@ def test_every_name_exists() -> None:
     settings = {name for name in named if re.fullmatch(r"MONITORING_[A-Z_]+", name)}
     keys = {metric.key for metric in METRICS} | {knob.key for knob in shipped_registry()}
 
-    assert set() == series - shown_names() - {"monitoring_retention"}
+    assert set() == series - shown_names() - {"monitoring_retention", "monitoring_erasure"}
     assert set() == dotted - keys - _OTHERS
     assert set() == settings - set(ENVIRONMENT_VARIABLES)
 

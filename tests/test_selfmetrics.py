@@ -51,7 +51,9 @@ def test_every_known_loss_is_a_cause_or_a_reason_of_a_queue() -> None:
     """Reasons that are shown from the start are those that the code counts."""
     known = {label for (label,) in SELF_METRICS["samples_dropped_total"].known}
 
-    assert known - {"queue_full", "invalid"} <= {cause.value for cause in Cause if cause.is_loss}
+    assert known - {"queue_full", "invalid", "erased"} <= {
+        cause.value for cause in Cause if cause.is_loss
+    }
 
 
 def test_the_exporter_gives_its_sign_of_life_itself() -> None:

@@ -49,6 +49,7 @@ def test_the_wheel_brings_its_data(installed: Path) -> None:
     names = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
 
     assert {"sql/001_schema.sql", "deploy/speech/caller_en.flac", "exporter/py.typed"} <= names
+    assert {"deploy/requirements.lock", "deploy/backup_monitoring.sh"} <= names
     service = {"deploy/install.sh", "deploy/.env.example", "deploy/service/monitoring.sh"}
     assert service <= names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "docs"))]

@@ -85,7 +85,8 @@ def _taps(part: StationPart, whole: Whole) -> str:
     for tap in part.taps:
         share = tap["received"] / tap["due"] if tap["due"] else None
         player = _player(whole.get((part.key, tap["tap"])), f"all of {tap['tap']}", "whole")
-        numbers = (number(tap["rate"], 0), number(tap["due"] / tap["rate"], 2), percent(share))
+        seconds = None if tap["due"] is None else tap["due"] / tap["rate"]
+        numbers = (number(tap["rate"], 0), number(seconds, 2), percent(share))
         rows.append([escape(tap["tap"]), *numbers, player])
     return table(["Tap", "#Hz", "#Seconds due", "#Received", "In one piece"], rows, style="taps")
 

@@ -84,8 +84,8 @@ _TAP_BUCKET = record(
     metrics=mapping(_AGGREGATE),
     gaps=array(record(first_sample=INTEGER, samples=INTEGER, cause=_CAUSE, is_loss=BOOLEAN)),
     health=record(score=nullable(NUMBER), costs=mapping(NUMBER)),
-    due_samples=INTEGER,
-    received_samples=INTEGER,
+    due_samples=nullable(INTEGER),
+    received_samples=nullable(INTEGER),
     audio=nullable(STRING),
 )
 _TAPS: Schema = {

@@ -18,7 +18,7 @@ from archiver.access_log import Access, AccessKind, record
 from archiver.audio_reader import AudioGoneError, AudioUnreadableError
 from archiver.database import AnyDatabaseError
 from archiver.pool import PoolBusyError
-from archiver.segments import Place, alignments, audio_span, segments
+from archiver.segments import Place, alignments, audio_span, segments, was_deleted
 from archiver.times import BUCKET, bucket_start, iso, sample_time
 from archiver.tokens import LINK, Role
 from archiver.web import parameters as given
@@ -135,9 +135,12 @@ def _tap_clip(ask: Ask, wanted: _Wanted) -> TapClip:
 
 def _missing(ask: Ask, wanted: _Wanted) -> Problem:
     """Tell what is too old from what never was."""
-    kept = timedelta(hours=ask.site.settings.retention_hours)
+    kept = timedelta(hours=ask.site.settings.audio_hours)
     if bucket_start(wanted.until) <= ask.site.now() - kept:
         return Problem(410, "this sound is older than what is kept")
+    with ask.site.connections.reading() as connection:
+        if was_deleted(connection, wanted.since, wanted.until):
+            return Problem(410, "retention has deleted this sound")
     return Problem(404, "there is no sound of this call, station, tap and time")
 
 
