@@ -86,7 +86,9 @@ def test_a_steady_tone_has_no_seam(tmp_path: Path) -> None:
     tone = (9_000 * np.sin(2 * np.pi * 1_000 * np.arange(15 * RATE) / RATE)).astype(np.int16)
     rows = store(tmp_path, tone)
 
-    picture = spectrogram(Sketches(), stretch(tmp_path, rows, START, START + 3 * BUCKET), 1_500, BANDS)
+    picture = spectrogram(
+        Sketches(), stretch(tmp_path, rows, START, START + 3 * BUCKET), 1_500, BANDS
+    )
 
     loud = picture[picture.mean(axis=1) > 100].astype(np.int16)
     assert len(loud) > 0
@@ -98,7 +100,9 @@ def test_where_a_segment_is_missing_nothing_is_drawn_and_nothing_leaks(tmp_path:
     tone = (9_000 * np.sin(2 * np.pi * 1_000 * np.arange(15 * RATE) / RATE)).astype(np.int16)
     rows = store(tmp_path, tone, frozenset({1}))
 
-    picture = spectrogram(Sketches(), stretch(tmp_path, rows, START, START + 3 * BUCKET), 300, BANDS)
+    picture = spectrogram(
+        Sketches(), stretch(tmp_path, rows, START, START + 3 * BUCKET), 300, BANDS
+    )
 
     assert not picture[:, 100:200].any()
     band = np.argmax(picture[:, 50])
