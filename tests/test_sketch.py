@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from archiver.audio import AudioStore
-from archiver.audio_reader import SegmentReader
+from archiver.audio_reader import AudioGoneError, SegmentReader
 from archiver.batch import Batch, Entry, decode, encode, to_entry
 from archiver.database import Database
 from archiver.migrations import migrate
@@ -149,7 +149,13 @@ def test_an_hour_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Waveform and spectrogram of 720 segments come from their rows alone."""
     wanted = whole(tmp_path, kept(spoken(3_600), None))
     opened: list[str] = []
-    monkeypatch.setattr(SegmentReader, "_open", lambda _, name: opened.append(name))
+    before = SegmentReader.open_file
+
+    def counted(reader: SegmentReader, relative: str) -> int:
+        opened.append(relative)
+        return before(reader, relative)
+
+    monkeypatch.setattr(SegmentReader, "open_file", counted)
 
     pairs = peaks(Sketches(), wanted, 1_000)
     picture = spectrogram(Sketches(), wanted, 1_000, 128)
@@ -159,6 +165,9 @@ def test_an_hour_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (pairs[:, 1] > pairs[:, 0]).mean() > 0.9
     assert (128, 1_000) == picture.shape
     assert (picture > 0).mean() > 0.9
+    with pytest.raises(AudioGoneError):
+        peaks(Sketches(), replace(wanted, last=wanted.first + SIZE), 1_000)
+    assert ["0.wav"] == opened
 
 
 @pytest.mark.parametrize(("columns", "since_s", "until_s"), [(40, 0, 40), (7, 3.3, 38.7)])
