@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from archiver.files import make_folders, write_whole
+from archiver.sketch import make_sketch
 from exporter.model import (
     BUCKET_SECONDS,
     KEY_PATTERN,
@@ -40,12 +43,14 @@ class Segment:
         file_bytes: Size.
         sha256: Hash of the whole file, in hex.
         written_ns: When; of two halves the later one knows the hash of the whole.
+        sketch: What pictures of a long time show of it.
     """
 
     file_path: str
     file_bytes: int
     sha256: str
     written_ns: int
+    sketch: bytes
 
 
 def wav_header(samples: int, rate: int) -> bytes:
@@ -99,7 +104,9 @@ class AudioStore:
         for part in audio:
             digest.update(part)
         size = len(header) + sum(map(len, audio))
-        return Segment(str(path.relative_to(self.root)), size, digest.hexdigest(), written_ns)
+        sketch = make_sketch(np.frombuffer(b"".join(audio), "<i2"))
+        name = str(path.relative_to(self.root))
+        return Segment(name, size, digest.hexdigest(), written_ns, sketch)
 
     def remove_call(self, trace_id: str) -> int:
         """Remove all segments of a call; return how many there were.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import uuid
 import zlib
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -184,13 +185,17 @@ def _tap_entry(tap: TapBucket, segment: Segment | None, gaps: tuple[Gap, ...]) -
         "first_sample": tap.first_sample,
         "due_samples": tap.due_samples,
         "received_samples": tap.due_samples - sum(gap.samples for gap in gaps),
-        "segment": asdict(segment) if segment else None,
+        "segment": _segment_entry(segment) if segment else None,
         "gaps": [[gap.first_sample, gap.samples, gap.cause] for gap in gaps],
         "health": dict(tap.health),
         "aggregates": [
             [a.metric_key, a.count, a.min, a.max, a.sum, a.last, a.last_ns] for a in tap.aggregates
         ],
     }
+
+
+def _segment_entry(segment: Segment) -> Entry:
+    return asdict(segment) | {"sketch": b64encode(segment.sketch).decode()}
 
 
 def encode(batch: Batch) -> list[bytes]:

@@ -75,10 +75,14 @@ _SCORE = "health.audio_score"
 _GRID = f"""
 SELECT DISTINCT bucket_ts FROM tap_buckets_5s WHERE {_OF_PART} ORDER BY bucket_ts
 """  # noqa: S608 - constants of this module
+# A row for each track, not for each bucket: an hour would be thousands of them.
 _SERIES = """
-SELECT tap, metric_key, bucket_ts, avg, min, max FROM metrics_agg_5s
+SELECT tap, metric_key, array_agg(extract(epoch FROM bucket_ts)::bigint) AS starts,
+    array_agg(avg) AS avg, array_agg(min) AS min, array_agg(max) AS max
+FROM metrics_agg_5s
 WHERE trace_id = %(trace_id)s AND station_key = %(station)s AND tap = ANY(ARRAY['PRE', 'POST'])
     AND metric_key = ANY(%(metrics)s) AND bucket_ts > %(since)s AND bucket_ts < %(until)s
+GROUP BY tap, metric_key
 """
 _GAPS = """
 SELECT g.station_key, g.tap, g.samples, g.cause, g.is_loss,
@@ -163,15 +167,16 @@ def series(connection: psycopg.Connection, part: Part, metrics: Sequence[str]) -
     if parameters is None:
         return None
     grid = [row["bucket_ts"] for row in fetch(connection, _GRID, parameters)]
-    column = {at: number for number, at in enumerate(grid)}
+    column = {int(at.timestamp()): number for number, at in enumerate(grid)}
     tracks: Row = {
         tap: {key: {name: [None] * len(grid) for name in ("avg", "min", "max")} for key in metrics}
         for tap in Tap
     }
     for row in fetch(connection, _SERIES, parameters | {"metrics": list(metrics)}):
         for name, values in tracks[row["tap"]][row["metric_key"]].items():
-            if row["bucket_ts"] in column:
-                values[column[row["bucket_ts"]]] = row[name]
+            for start, value in zip(row["starts"], row[name], strict=True):
+                if start in column:
+                    values[column[start]] = value
     return {"station_key": part.station, "bucket_ts": grid, **tracks}
 
 

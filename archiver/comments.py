@@ -93,6 +93,8 @@ _COLUMNS = {
     "file_bytes": "Size of the file in bytes.",
     "sha256": "SHA-256 of the file, in hex.",
     "written_at": "When the file had this hash; of two halves of a bucket the later one counts.",
+    "sketch": "What pictures of a long time show of it: peaks of each 100 ms, levels by frequency "
+    "of each second, as bytes. NULL when an earlier version wrote the file.",
     # Knobs.
     "knob_values": "All knobs in force at the first due sample of the bucket, as a JSON object.",
     "knobs": "All knobs in force at the first due sample of the bucket, as a JSON object.",

@@ -71,9 +71,10 @@ _MERGE_METRICS = """UPDATE SET
     single="t.metric_key IN ({})".format(", ".join(f"'{key}'" for key in sorted(BUCKET_KEYS))),
     adds="t.metric_key = 'stream.frames'",
 )
-# Halves come in any order; the hash of the whole file is known to the half written later.
+# Halves come in any order; hash and sketch of the whole file: as the half written later has them.
 MERGE_SEGMENTS = """UPDATE SET file_bytes = excluded.file_bytes,
     sha256 = CASE WHEN excluded.written_at >= t.written_at THEN excluded.sha256 ELSE t.sha256 END,
+    sketch = CASE WHEN excluded.written_at >= t.written_at THEN excluded.sketch ELSE t.sketch END,
     written_at = greatest(t.written_at, excluded.written_at),
     first_sample = least(t.first_sample, excluded.first_sample),
     due_samples = t.due_samples + excluded.due_samples,

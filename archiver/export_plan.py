@@ -22,6 +22,11 @@ _CALL_COLUMNS = (
     "consent"
 )
 _TAP = "trace_id, station_key, tap, bucket_ts"
+# The rows of a file, without what pictures are drawn from.
+_SEGMENT_COLUMNS = (
+    f"{_TAP}, bucket_ms, sample_rate_hz, channels, format, file_path, first_sample, due_samples, "
+    "received_samples, file_bytes, sha256, written_at"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ def sources(order: Order) -> list[Source]:
         Source("gaps", _buckets("v_gaps", f"{_TAP}, first_sample"), _DAY),
         Source("knob_events", events + "ORDER BY created_at, event_id", _DAY),
         Source("knob_snapshots", _buckets("v_knob_snapshots", "trace_id, station_key, bucket_ts")),
-        Source("segments", _buckets("audio_segments_5s", _TAP)),
+        Source("segments", _buckets("audio_segments_5s", _TAP, _SEGMENT_COLUMNS)),
         Source("tap_buckets", _buckets("v_tap_buckets", _TAP)),
         Source("health", _buckets("v_health", f"{_TAP}, defect")),
         Source("metrics", _buckets("v_metrics", f"{_TAP}, metric_key")),
@@ -89,9 +94,10 @@ def sources(order: Order) -> list[Source]:
     ]
 
 
-def _buckets(relation: str, key: str) -> str:
+def _buckets(relation: str, key: str, columns: str = "*") -> str:
     bounds = "bucket_ts >= {since} AND bucket_ts < {until}"
-    return f"SELECT * FROM {relation} WHERE {bounds} ORDER BY {key}"  # noqa: S608 - constants
+    statement = f"SELECT {columns} FROM {relation}"  # noqa: S608 - constants
+    return f"{statement} WHERE {bounds} ORDER BY {key}"
 
 
 def parts(order: Order) -> Iterator[Part]:

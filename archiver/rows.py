@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -55,7 +56,7 @@ SEGMENTS = Stage(
     _TAP
     | {"sample_rate_hz": "int4", "file_path": "text", "first_sample": "int4"}
     | {"due_samples": "int4", "received_samples": "int4", "file_bytes": "int8", "sha256": "text"}
-    | {"written_at": "timestamptz"},
+    | {"written_at": "timestamptz", "sketch": "bytea"},
     ("trace_id", "station_key", "tap", "bucket_ts"),
 )
 GAPS = Stage(
@@ -107,6 +108,7 @@ def segment_rows(entries: Iterable[Entry], refused: set[TapKey]) -> Iterator[Row
         file = tap["segment"]
         if file and key not in refused:
             samples = (tap["first_sample"], tap["due_samples"], tap["received_samples"])
+            sketch = file.get("sketch")  # a batch of an earlier version has none
             yield (
                 *key,
                 tap["rate"],
@@ -115,6 +117,7 @@ def segment_rows(entries: Iterable[Entry], refused: set[TapKey]) -> Iterator[Row
                 file["file_bytes"],
                 file["sha256"],
                 to_time(file["written_ns"]),
+                b64decode(sketch, validate=True) if sketch else None,
             )
 
 

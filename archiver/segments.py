@@ -12,12 +12,12 @@ from archiver.pool import Row, fetch, fetch_one
 from archiver.times import BUCKET
 
 _COLUMNS = "bucket_ts, sample_rate_hz AS rate, file_path, sha256"
-_RANGE = f"""
-SELECT {_COLUMNS} FROM audio_segments_5s
+_RANGE = """
+SELECT {columns} FROM audio_segments_5s
 WHERE trace_id = %(trace_id)s AND station_key = %(station)s AND tap = %(tap)s
     AND bucket_ts > %(since)s AND bucket_ts < %(until)s
 ORDER BY bucket_ts
-"""  # noqa: S608 - constants of this module
+"""
 _SPAN = """
 SELECT min(bucket_ts) AS since, max(bucket_ts) + interval '5 seconds' AS until
 FROM audio_segments_5s
@@ -57,12 +57,15 @@ class SegmentRow:
         rate: Samples a second.
         file_path: Below the audio root; from the database, never from a client.
         sha256: Hash of the file, in hex.
+        sketch: What pictures of a long time show of it (``archiver.sketch``); None where it was not
+            asked for, or is not known.
     """
 
     bucket_ts: datetime
     rate: int
     file_path: str
     sha256: str
+    sketch: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +86,17 @@ class Alignment:
 
 
 def segments(
-    connection: psycopg.Connection, place: Place, since: datetime, until: datetime
+    connection: psycopg.Connection,
+    place: Place,
+    since: datetime,
+    until: datetime,
+    *,
+    has_sketch: bool = False,
 ) -> list[SegmentRow]:
     """Return the segments of a tap that lie in a time, also in part, in order."""
     parameters = {**_keys(place), "since": since - BUCKET, "until": until}
-    return [SegmentRow(**row) for row in fetch(connection, _RANGE, parameters)]
+    query = _RANGE.format(columns=f"{_COLUMNS}, sketch" if has_sketch else _COLUMNS)
+    return [SegmentRow(**row) for row in fetch(connection, query, parameters)]
 
 
 def audio_span(connection: psycopg.Connection, place: Place) -> tuple[datetime, datetime] | None:

@@ -227,7 +227,7 @@ class World:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"R")
         os.utime(path, (at_ns / 1e9, at_ns / 1e9))
-        stored = {Tap.PRE: (Segment(relative, 1, "0" * 64, at_ns), ())}
+        stored = {Tap.PRE: (Segment(relative, 1, "0" * 64, at_ns, b""), ())}
         return to_entry(bucket(trace_id, number), stored)
 
     def _spool(self, batch: Batch, trace_id: str) -> None:

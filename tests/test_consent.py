@@ -34,7 +34,7 @@ from tests.fix_archive import RATE, START_NS, bucket, settings
 from tests.fix_host import SECOND, unchanged
 
 _NOWHERE = "host=127.0.0.1 port=1 dbname=none"
-_SEGMENT = Segment("2026-01-01/call-1/St_3_3333/PRE/segment_1.wav", 44, "0" * 64, START_NS)
+_SEGMENT = Segment("2026-01-01/call-1/St_3_3333/PRE/segment_1.wav", 44, "0" * 64, START_NS, b"")
 
 
 class Call:

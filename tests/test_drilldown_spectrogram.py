@@ -10,10 +10,12 @@ import numpy.typing as npt
 import pytest
 
 from archiver.audio import wav_header
+from archiver.bands import FLOOR_DB, FRAMES_PER_COLUMN
 from archiver.segments import SegmentRow
 from archiver.times import BUCKET
 from archiver.web.peaks import stretch
-from archiver.web.spectrogram import FLOOR_DB, FRAMES_PER_COLUMN, spectrogram
+from archiver.web.sketches import Sketches
+from archiver.web.spectrogram import spectrogram
 
 RATE = 8_000
 SIZE = 5 * RATE
@@ -73,7 +75,7 @@ def test_a_chirp_across_borders_is_drawn_as_a_whole(
     rows = store(tmp_path, samples)
     since, until = (START + timedelta(seconds=each) for each in (since_s, until_s))
 
-    picture = spectrogram(stretch(tmp_path, rows, since, until), columns, BANDS)
+    picture = spectrogram(Sketches(), stretch(tmp_path, rows, since, until), columns, BANDS)
 
     expected = reference(samples, since_s, until_s, columns)
     assert np.abs(picture.astype(np.int16) - expected).max() <= ONE_STEP
@@ -84,7 +86,9 @@ def test_a_steady_tone_has_no_seam(tmp_path: Path) -> None:
     tone = (9_000 * np.sin(2 * np.pi * 1_000 * np.arange(15 * RATE) / RATE)).astype(np.int16)
     rows = store(tmp_path, tone)
 
-    picture = spectrogram(stretch(tmp_path, rows, START, START + 3 * BUCKET), 1_500, BANDS)
+    picture = spectrogram(
+        Sketches(), stretch(tmp_path, rows, START, START + 3 * BUCKET), 1_500, BANDS
+    )
 
     loud = picture[picture.mean(axis=1) > 100].astype(np.int16)
     assert len(loud) > 0
@@ -96,7 +100,9 @@ def test_where_a_segment_is_missing_nothing_is_drawn_and_nothing_leaks(tmp_path:
     tone = (9_000 * np.sin(2 * np.pi * 1_000 * np.arange(15 * RATE) / RATE)).astype(np.int16)
     rows = store(tmp_path, tone, frozenset({1}))
 
-    picture = spectrogram(stretch(tmp_path, rows, START, START + 3 * BUCKET), 300, BANDS)
+    picture = spectrogram(
+        Sketches(), stretch(tmp_path, rows, START, START + 3 * BUCKET), 300, BANDS
+    )
 
     assert not picture[:, 100:200].any()
     band = np.argmax(picture[:, 50])

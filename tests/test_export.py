@@ -106,6 +106,22 @@ def test_values_arrive_unchanged(over_midnight: Seeded, tmp_path: Path) -> None:
         assert stamp == wide[0]["bucket_ts"]
 
 
+def test_segments_come_without_what_pictures_are_drawn_from(
+    over_midnight: Seeded, tmp_path: Path
+) -> None:
+    """All that the table says of a segment is exported, but its sketch."""
+    code, _, err = over_midnight.run("export", *BOUNDS, str(tmp_path / "out"))
+    assert 0 == code, err
+    columns = over_midnight.query(
+        "SELECT column_name FROM information_schema.columns "
+        "WHERE table_name = 'audio_segments_5s' AND column_name <> 'sketch'"
+    )
+
+    (first, *_) = read(tmp_path / "out" / "segments_2026-01-03.csv")
+
+    assert sorted(str(name) for (name,) in columns) == sorted(first)
+
+
 def test_extensions_only_when_asked_for(over_midnight: Seeded, tmp_path: Path) -> None:
     """No exported column has them, unless --with-extensions."""
     folder = tmp_path / "out"

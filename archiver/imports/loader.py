@@ -331,6 +331,7 @@ class SoundRows:
                 segment.file_bytes,
                 segment.sha256,
                 to_time(segment.written_ns),
+                segment.sketch,
             )
         )
 

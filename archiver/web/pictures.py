@@ -9,14 +9,16 @@ from datetime import timedelta
 from starlette.responses import Response
 
 from archiver.audio_reader import AudioGoneError, AudioUnreadableError
+from archiver.bands import FRAME_S
 from archiver.segments import Place, audio_span, segments
+from archiver.sketch import COLUMNS_PER_SECOND, PAIRS_PER_SECOND
 from archiver.times import BUCKET, iso, sample_time
 from archiver.tokens import Role
 from archiver.web import parameters as given
 from archiver.web.peaks import Stretch, peaks, stretch
 from archiver.web.problems import Problem
 from archiver.web.site import Ask, Operation
-from archiver.web.spectrogram import FRAME_S, spectrogram
+from archiver.web.spectrogram import spectrogram
 from exporter.model import Tap
 
 BYTES = "application/octet-stream"
@@ -27,10 +29,9 @@ def get_peaks(ask: Ask) -> Response:
     """Answer the waveform: int8 pairs, the smallest and the largest sample of each column."""
     wanted = _stretch(ask)
     columns = ask["columns"]
-    cache = ask.site.peaks
-    # What is at hand does not wait for what others draw.
-    turn = nullcontext() if cache.has(wanted.rows) else ask.site.drawing
-    body = _drawn(turn, lambda: peaks(cache, wanted, columns).tobytes())
+    sketches = ask.site.sketches
+    turn = _turn(ask, wanted, PAIRS_PER_SECOND)
+    body = _drawn(turn, lambda: peaks(sketches, wanted, columns).tobytes())
     headers = {"X-Columns": str(columns), **_headers(wanted)}
     return Response(body, headers=headers, media_type=BYTES)
 
@@ -39,7 +40,9 @@ def get_spectrogram(ask: Ask) -> Response:
     """Answer the spectrogram: uint8 rows from the lowest frequency up."""
     wanted = _stretch(ask, timedelta(seconds=FRAME_S))
     columns, rows = ask["columns"], ask["rows"]
-    body = _drawn(ask.site.drawing, lambda: spectrogram(wanted, columns, rows).tobytes())
+    sketches = ask.site.sketches
+    turn = _turn(ask, wanted, COLUMNS_PER_SECOND)
+    body = _drawn(turn, lambda: spectrogram(sketches, wanted, columns, rows).tobytes())
     headers = {"X-Columns": str(columns), "X-Rows": str(rows), **_headers(wanted)}
     headers["X-Max-Hertz"] = f"{wanted.rate / 2:g}"
     return Response(body, headers=headers, media_type=BYTES)
@@ -60,10 +63,17 @@ def _stretch(ask: Ask, margin: timedelta = timedelta(0)) -> Stretch:
             since, until = since or span[0], until or span[1]
         if not timedelta(milliseconds=1) <= until - since <= LONGEST:
             raise Problem(400, "from and to: expected a millisecond to twelve hours")
-        rows = segments(connection, place, since - margin, until + margin)
+        rows = segments(connection, place, since - margin, until + margin, has_sketch=True)
     if not any(since - BUCKET < row.bucket_ts < until for row in rows):
         raise Problem(404, "there is no sound of this call, station, tap and time")
     return stretch(ask.site.audio_root, rows, since, until)
+
+
+def _turn(ask: Ask, wanted: Stretch, per_second: int) -> AbstractContextManager[object]:
+    """Return what to hold while a picture is drawn; what is at hand does not wait for others."""
+    is_wide = wanted.is_wide(ask["columns"], per_second)
+    is_at_hand = is_wide and ask.site.sketches.has(wanted.rows)
+    return nullcontext() if is_at_hand else ask.site.drawing
 
 
 def _drawn(turn: AbstractContextManager[object], draw: Callable[[], bytes]) -> bytes:

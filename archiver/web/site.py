@@ -21,8 +21,8 @@ from archiver.times import iso
 from archiver.tokens import Role
 from archiver.web.access import Caller, Gate
 from archiver.web.parameters import Parameter, Schema
-from archiver.web.peaks import PeakCache
 from archiver.web.signing import Signer
+from archiver.web.sketches import Sketches
 from exporter.config import Settings, state_directory
 
 JSON = "application/json"
@@ -37,8 +37,8 @@ class Site:
         connections: To the database.
         signer: Of addresses.
         gate: Who may do what.
-        peaks: Of segments that were looked at.
-        drawing: Held while a picture is drawn. Two threads that read many files hand the
+        sketches: Of segments that were looked at and had none.
+        drawing: Held while a picture is drawn from files. Two threads that read many files hand the
             interpreter to each other at every system call: both together take several times as
             long as one after the other.
         clock: Seconds since 1970.
@@ -48,7 +48,7 @@ class Site:
     connections: Connections
     signer: Signer
     gate: Gate
-    peaks: PeakCache = field(default_factory=PeakCache)
+    sketches: Sketches = field(default_factory=Sketches)
     drawing: threading.Lock = field(default_factory=threading.Lock)
     clock: Callable[[], float] = time.time
 

@@ -3,7 +3,7 @@
 import { getAll, getJson, tracePath } from "./api.js";
 import { BUCKET_S, bucketOf, iso, seconds, TAPS } from "./format.js";
 
-const PAGE = 12; // buckets fetched at once around the playhead: a minute
+const PAGE = 4; // buckets fetched at once around the playhead: twenty seconds
 const MATCHING = ["pair.gain_db", "pcm.rms_dbfs"];
 const SCORE = "health.audio_score";
 const TOUCHING_S = 0.002;
