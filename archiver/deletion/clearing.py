@@ -73,7 +73,8 @@ class Clearing:
         on_step: Step,
         is_dry: bool,
     ) -> None:
-        self.counts: Counter[str] = Counter()
+        # At 0 from the first run on: what comes later is an increase, not a new series.
+        self.counts: Counter[str] = Counter(partitions=0, files=0)
         self._worker = worker
         self._guard = guard
         self._tree = tree
