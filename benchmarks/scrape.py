@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.timing import Contender, take_turns
+from exporter.breath import Breath
 from exporter.exposition import Exposition
 from exporter.live import Layout
 from exporter.metrics import METRICS
@@ -34,7 +36,7 @@ class Pages:
             ",".join(f'{key}="{value}"' for key, value in zip(LABELS, each, strict=True))
             for each in self._labels
         ]
-        self._exposition = Exposition(Layout(METRICS), self.series, 60.0)
+        self._exposition = Exposition(Layout(METRICS), self.series, 60.0, breath=Breath(math.inf))
         self._registry = CollectorRegistry()
         self._gauges = [
             Gauge(f"monitoring_g{index}", "A gauge.", LABELS, registry=self._registry)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from exporter.breath import Breath
 from exporter.live import Exemplar, Layout, StationLive, TapLive
 from exporter.metrics import Metric
 from exporter.model import Cause, SelfSample
@@ -35,10 +36,14 @@ class Exposition:
         layout: The metrics that are shown.
         max_series: Most station series on a page.
         stale_after_s: Gauges vanish so many seconds after a station's last trace.
+        breath: Lets the audio threads in between.
     """
 
-    def __init__(self, layout: Layout, max_series: int, stale_after_s: float) -> None:
+    def __init__(
+        self, layout: Layout, max_series: int, stale_after_s: float, *, breath: Breath
+    ) -> None:
         self._layout = layout
+        self._breath = breath
         self._max_series = max_series
         self._stale_after_s = stale_after_s
         self._templates: dict[tuple[str, tuple[str, ...]], list[str]] = {}
@@ -61,14 +66,16 @@ class Exposition:
         ]
         for name, help_, rows in self._gauge_families(stations, second):
             builder.add(name, "gauge", help_, self.lines(name, rows))
+            self._breath.take()
         name, help_, rows = self._active_traces(stations, second)
         builder.add(name, "gauge", help_, self.lines(name, rows))
         for name, help_, rows in _counter_families(taps):
             builder.add(name, "counter", help_, self.lines(name, rows))
         for metric in self._layout.histograms:
-            _add_histogram(builder, metric, taps)
-        for name, type_, help_, rows in _own_families(own):
+            self._add_histogram(builder, metric, taps)
+        for name, type_, help_, rows in _own_families(own, self._breath):
             builder.add(name, type_, help_, self.lines(name, rows), is_own=True)
+            self._breath.take()
         return builder.page()
 
     def _gauge_families(self, stations: dict[str, StationLive], second: int) -> Iterator[_Family]:
@@ -84,6 +91,28 @@ class Exposition:
                     continue
                 rows = [(labels, float(w[index][row]) * metric.scale) for labels, w in windows]
                 yield metric.prometheus + suffix, _gauge_help(metric, suffix), rows
+
+    def _add_histogram(
+        self, builder: _Builder, metric: Metric, taps: list[tuple[str, TapLive]]
+    ) -> None:
+        """Add a histogram: the buckets alone, because borders or values may lie below 0."""
+        borders = [*map(repr, metric.borders), "+Inf"]
+        plain: list[str] = []
+        rich: list[str] = []
+        for labels, tap in taps:
+            self._breath.take()
+            total = 0
+            counts = tap.histograms[metric.key].tolist()
+            for place, (border, count) in enumerate(zip(borders, counts, strict=True)):
+                total += count
+                line = f'{metric.distribution}_bucket{{{labels},le="{border}"}} {total}'
+                exemplar = tap.exemplars.get((metric.key, place))
+                plain.append(line + "\n")
+                rich.append(line + (_exemplar(exemplar, metric.scale) if exemplar else "") + "\n")
+        help_ = f"{metric.help} Distribution over all traces."
+        builder.add(
+            metric.distribution, "histogram", help_, _joined(plain), openmetrics=_joined(rich)
+        )
 
     def _active_traces(self, stations: dict[str, StationLive], second: int) -> _Family:
         rows = [
@@ -198,24 +227,6 @@ def _counter_families(taps: list[tuple[str, TapLive]]) -> Iterator[_Family]:
     )
 
 
-def _add_histogram(builder: _Builder, metric: Metric, taps: list[tuple[str, TapLive]]) -> None:
-    """Add a histogram: the buckets alone, because borders or values may lie below 0."""
-    borders = [*map(repr, metric.borders), "+Inf"]
-    plain: list[str] = []
-    rich: list[str] = []
-    for labels, tap in taps:
-        total = 0
-        counts = tap.histograms[metric.key].tolist()
-        for place, (border, count) in enumerate(zip(borders, counts, strict=True)):
-            total += count
-            line = f'{metric.distribution}_bucket{{{labels},le="{border}"}} {total}'
-            exemplar = tap.exemplars.get((metric.key, place))
-            plain.append(line + "\n")
-            rich.append(line + (_exemplar(exemplar, metric.scale) if exemplar else "") + "\n")
-    help_ = f"{metric.help} Distribution over all traces."
-    builder.add(metric.distribution, "histogram", help_, _joined(plain), openmetrics=_joined(rich))
-
-
 def _joined(lines: list[str]) -> list[str]:
     return ["".join(lines[start : start + PIECE]) for start in range(0, len(lines), PIECE)]
 
@@ -226,10 +237,11 @@ def _exemplar(exemplar: Exemplar, scale: float) -> str:
 
 
 def _own_families(
-    own: Iterable[SelfSample],
+    own: Iterable[SelfSample], breath: Breath
 ) -> Iterator[tuple[str, str, str, list[tuple[str, float]]]]:
     by_name: dict[str, dict[str, float]] = {}
     for sample in own:
+        breath.take()
         metric = SELF_METRICS[sample.name]
         pairs = zip(metric.labels, sample.labels, strict=True)
         labels = ",".join(f'{label}="{value}"' for label, value in pairs)

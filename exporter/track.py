@@ -136,6 +136,7 @@ class Track:
         self._size = BUCKET_SECONDS * rate
         self._grid = Grid(rate)
         self._memory = TapMemory()
+        self._spare: Stretch | None = None
         self._drafts: dict[int, Draft] = {}
         self._last_arrival = 0
         self._open_from = 0
@@ -209,10 +210,13 @@ class Track:
         last = self.pending[-1] if self.pending else None
         if last and last.is_followed_by(first, is_live=is_live, has_spectrum=has_spectrum):
             last.pcm.append(whole)
-        else:
-            self.pending.append(
-                Stretch(self._memory, self.rate, first, [whole], is_live, has_spectrum)
-            )
+            return
+        stretch, self._spare = self._spare, None
+        if stretch is None:
+            stretch = Stretch(self._memory, self.rate, first, [], is_live, has_spectrum)
+        stretch.position, stretch.is_live, stretch.has_spectrum = first, is_live, has_spectrum
+        stretch.pcm.append(whole)
+        self.pending.append(stretch)
 
     def whole_frames(self, pcm: bytes) -> bytes:
         """Return as much of audio as is whole frames."""
@@ -230,9 +234,11 @@ class Track:
             position, samples = position + part, samples - part
         self.frontier = max(self.frontier, position)
 
-    def measured(self, position: int, values: Matrix) -> None:
-        """Take the measurements of frames, the first of which stands at ``position``."""
-        step = self._grid.frame_samples
+    def measured(self, stretch: Stretch, values: Matrix) -> None:
+        """Take the measurements of a stretch that was pending; it is used again."""
+        position, step = stretch.position, self._grid.frame_samples
+        stretch.pcm.clear()
+        self._spare = stretch
         self.frames += len(values)
         while len(values):
             bucket = self.bucket_of(position)

@@ -89,7 +89,9 @@ class Worker:
         self._traces: dict[str, TraceRun] = {}
         self._live: dict[str, StationLive] = {}
         self._layout = Layout(settings.metrics)
-        self._exposition = Exposition(self._layout, limits.max_series, limits.stale_after_s)
+        self._exposition = Exposition(
+            self._layout, limits.max_series, limits.stale_after_s, breath=breath
+        )
         self._analyzer = Analyzer(limits.silence_dbfs)
         self._sampling = Sampling(limits.pair_load)
         self._closer = Closer(
@@ -366,7 +368,7 @@ class Worker:
         for run, track, stretch, rows in zip(runs, tracks, waiting, found, strict=True):
             self._breath.take()
             live = self._live[run.spec.key].tap(track.tap)
-            track.measured(stretch.position, rows)
+            track.measured(stretch, rows)
             counted.setdefault(live, []).append(rows)
             newest[live] = run, stretch.position
             if stretch.is_live:
