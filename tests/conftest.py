@@ -21,6 +21,7 @@ pytest_plugins = [
     "tests.fix_browser",
     "tests.fix_grafana",
     "tests.fix_postgres",
+    "tests.fix_retention",
     "tests.fix_proxy",
     "tests.fix_seeded",
     "tests.fix_backup",

@@ -1,11 +1,9 @@
-"""Retention by kind, by pressure and under holds; orphans in both directions."""
+"""Retention by kind, by pressure and under holds."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,65 +13,21 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from archiver import Archiver
-from archiver.batch import Batch, encode
 from archiver.deletion.holds import unchanged
 from archiver.deletion.retention import EVERY, Retention
 from archiver.deletion.space import Space, measure
 from archiver.deletion.steps import Done
-from archiver.deletion.tree import Removed, Tree
+from archiver.deletion.tree import Removed
 from archiver.migrations import migrate
 from archiver.segments import was_deleted
 from exporter.config import Settings, load_settings
 from exporter.errors import ConfigError
-from exporter.model import EndReason, KnobChanged, Scope, TraceEnded, TraceStarted
+from exporter.model import KnobChanged, Scope
 from exporter.selfmetrics import Tally
-from tests.fix_archive import START_NS, bucket, settings
+from tests.fix_archive import START_NS, settings
 from tests.fix_deletion import World
+from tests.fix_retention import BUCKETS_PER_HOUR, FULL, HOUR, PLENTY, START, files, fill, names, run
 from tests.fix_seeded import CALLS, Seeded
-
-START = datetime.fromtimestamp(START_NS / 1e9, UTC)
-HOUR = timedelta(hours=1)
-BUCKETS_PER_HOUR = 720
-PLENTY, FULL = Space(100, 100), Space(100, 1)
-
-
-def fill(own: Settings, calls: dict[str, list[int]]) -> None:
-    """Archive buckets of calls, by their number since the start of 2026."""
-    migrate(own.db)
-    archiver = Archiver(own, has_retention=False)
-    archiver.start()
-    for trace_id, numbers in calls.items():
-        first, last = (START_NS + n * 5 * 10**9 for n in (numbers[0], numbers[-1] + 1))
-        archiver.offer(TraceStarted(trace_id, first, "3333"))
-        for number in numbers:
-            archiver.offer(bucket(trace_id, number))
-        archiver.offer(TraceEnded(trace_id, last, EndReason.HOST))
-    assert archiver.flush(20)
-    archiver.stop(5)
-
-
-def run(own: Settings, at: timedelta, tally: Tally | None = None) -> dict[str, int]:
-    """Run retention at a time since the start of 2026, on a disk with plenty of room."""
-    retention = Retention(own, tally or Tally(), measure=lambda _: PLENTY)
-    return retention.run(own.audio_path, START + at)
-
-
-def names(own: Settings, table: str) -> list[str]:
-    """Return the calls of which a table has a row."""
-    with psycopg.connect(own.db) as connection:
-        query = f"SELECT DISTINCT trace_id FROM {table} ORDER BY 1".encode()
-        return [name for (name,) in connection.execute(query).fetchall()]
-
-
-def files(own: Settings) -> list[str]:
-    """Return the calls of which there is a file."""
-    return sorted({path.parts[-4] for path in own.audio_path.rglob("*.wav")})
-
-
-@pytest.fixture
-def own(database: str, tmp_path: Path) -> Settings:
-    """Return settings of an archive that keeps audio for 24 hours and numbers for 72."""
-    return replace(settings(tmp_path, database), retention_audio_hours=24.0)
 
 
 def test_audio_goes_before_its_numbers(own: Settings) -> None:
@@ -303,106 +257,6 @@ def _wavs(seeded: Seeded) -> list[Path]:
     return list(seeded.audio.rglob("*.wav"))
 
 
-def test_a_row_without_a_file_is_mended(own: Settings) -> None:
-    """The row goes, the numbers stay, and the gauge says so."""
-    fill(own, {"call-1": [0, 1]})
-    min(own.audio_path.rglob("*.wav")).unlink()
-    tally = Tally()
-
-    assert 1 == run(own, HOUR, tally)["orphan_rows"]
-
-    assert 1 == tally.get("audio_orphans", "row")
-    assert ["call-1"] == names(own, "audio_segments_5s")
-    assert 0 == run(own, HOUR, tally)["orphan_rows"] == tally.get("audio_orphans", "row")
-
-
-def test_a_disk_that_is_not_there_costs_no_row(
-    own: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Where most files are missing, nothing is mended: somebody forgot to mount something."""
-    fill(own, {"call-1": list(range(20))})
-    own.audio_path.rename(own.audio_path.with_name("elsewhere"))
-
-    assert (0, 20) == (
-        (counts := run(own, HOUR))["orphan_rows"],
-        counts["orphan_rows_left"],
-    )
-    assert "mounted" in caplog.text
-    assert ["call-1"] == names(own, "audio_segments_5s")
-
-
-def _orphan(own: Settings, trace_id: str, age: timedelta) -> Path:
-    """Write a segment without a row; its bucket is of now, and it was written so long ago."""
-    now = time.time()
-    stamp = int(now // 5 * 5 * 1_000)
-    folder = own.audio_path / f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}" / trace_id
-    path = folder / "St_3_3333" / "PRE" / f"segment_{stamp}.wav"
-    path.parent.mkdir(parents=True)
-    path.touch()
-    os.utime(path, (now, now - age.total_seconds()))
-    return path
-
-
-def test_a_file_without_a_row_goes_when_it_is_old_enough(own: Settings) -> None:
-    """After a day without a row a file is an orphan; before, its row may still come."""
-    migrate(own.db)
-    paths = [_orphan(own, f"call-{hours}", timedelta(hours=hours)) for hours in (1, 25)]
-
-    counts = run(own, datetime.now(UTC) - START)
-
-    assert 1 == counts["orphan_files"]
-    assert [True, False] == [path.exists() for path in paths]
-
-
-@pytest.mark.parametrize("where", ["batch", "bad batch", "bad record", "open call", "damaged"])
-def test_a_file_whose_row_may_be_in_the_spool_is_no_orphan(own: Settings, where: str) -> None:
-    """Whatever may still name a file keeps it: batches, those set aside, open calls, damage."""
-    migrate(own.db)
-    path = _orphan(own, "call-1", timedelta(days=2))
-    relative = str(path.relative_to(own.audio_path))
-    _leave_in_spool(own, where, relative)
-
-    assert 0 == run(own, datetime.now(UTC) - START)["orphan_files"]
-    assert path.exists()
-
-
-def _leave_in_spool(own: Settings, where: str, relative: str) -> None:
-    folder = own.spool_path / "some-process"
-    (folder / "bad").mkdir(parents=True)
-    entry = {
-        "kind": "bucket",
-        "trace_id": "call-1",
-        "taps": [{"segment": {"file_path": relative}}, {"segment": None}],
-    }
-    batch = b"".join(encode(Batch("0" * 32, "boot", 1, 0, 0, (entry,))))
-    match where:
-        case "batch":
-            (folder / "1.batch").write_bytes(batch)
-        case "bad batch":
-            (folder / "bad" / "1.batch").write_bytes(batch)
-        case "bad record":
-            (folder / "bad" / "1.json").write_text(json.dumps({"reason": "x", "entry": entry}))
-        case "open call":
-            (folder / "running.json").write_text(json.dumps({"open_traces": ["call-1"]}))
-        case _:
-            (folder / "1.batch").write_bytes(batch[:-1])
-
-
-def test_a_link_leads_nowhere(own: Settings, tmp_path: Path) -> None:
-    """A path from a row removes nothing outside the root, by no link and no dots."""
-    outside = tmp_path / "outside"
-    (outside / "c").mkdir(parents=True)
-    (outside / "c" / "kept.wav").touch()
-    own.audio_path.mkdir()
-    (own.audio_path / "2026-01-01").symlink_to(outside)
-    tree = Tree(own.audio_path)
-
-    for path in ("2026-01-01/c/kept.wav", "../outside/c/kept.wav", str(outside / "c/kept.wav"), ""):
-        assert tree.remove(path) is None
-    assert [] == tree.files_of("..") == tree.files_of("c")
-    assert (outside / "c" / "kept.wav").exists()
-
-
 def test_a_login_that_may_not_is_told_what_it_needs(own: Settings) -> None:
     """Who does not own the tables ends with code 1 and the reason; nothing goes without its row."""
     fill(own, {"old": [0]})
@@ -413,16 +267,6 @@ def test_a_login_that_may_not_is_told_what_it_needs(own: Settings) -> None:
     assert (1, True) == (code, "owns the tables" in err)
     assert 0 == Seeded(own.db, own.audio_path.parent, START_NS).call("retention")[0]
     assert ([], []) == (names(own, "traces"), files(own))
-
-
-def test_a_walk_is_for_all_processes(own: Settings) -> None:
-    """For six hours after a walk, nobody walks again unless told."""
-    migrate(own.db)
-    retention, now = Retention(own, Tally(), measure=lambda _: PLENTY), datetime.now(UTC)
-    assert retention.walk_is_due(now)
-    retention.run(own.audio_path, now)
-    another = Retention(own, Tally())
-    assert [False, True] == [another.walk_is_due(now + n * HOUR) for n in (5, 6)]
 
 
 def test_two_do_not_run_at_once(own: Settings) -> None:
@@ -446,17 +290,6 @@ def test_an_interrupted_erasure_is_finished_by_retention(seeded: Seeded) -> None
 
     assert (1, [(2,)]) == (counts["erased_traces"], seeded.query("SELECT count(*) FROM traces"))
     assert 96 == len(_wavs(seeded))
-
-
-def test_a_late_file_of_an_erased_call_goes_with_the_next_walk(own: Settings) -> None:
-    """What a process writes of an erased call before it learns of it is no matter of a day."""
-    migrate(own.db)
-    path = _orphan(own, "call-1", timedelta(0))
-    with psycopg.connect(own.db) as connection:
-        connection.execute("SELECT begin_erasure(gen_random_uuid(), '{call-1}', 'x')")
-
-    assert 1 == run(own, datetime.now(UTC) - START)["orphan_erased_files"]
-    assert not path.exists()
 
 
 @pytest.mark.parametrize(
