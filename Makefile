@@ -10,7 +10,7 @@ RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON  = $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
             $$p $(RECENT) 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help venv demo test test-tools soak lint bench lock clean
+.PHONY: help venv demo test test-tools soak lint bench lock audit clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -55,6 +55,11 @@ lock: ## resolve the dependencies of pyproject.toml anew into requirements.lock
 	@$(CACHE)/lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate \
 	  --all-extras --python-version 3.11 --custom-compile-command "make lock" \
 	  -o requirements.lock pyproject.toml
+
+audit: ## known vulnerabilities of what is locked; asks the network, and fails where it cannot tell
+	@test -x $(CACHE)/audit/bin/pip-audit || { $(PYTHON) -m venv $(CACHE)/audit && \
+	  $(CACHE)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
+	@$(CACHE)/audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 
 clean: ## remove what make made
 	@rm -rf $(VENV) $(CACHE) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache \
