@@ -34,7 +34,7 @@ demo: venv ## a call on this machine: live metrics, archive, SQL (ARGS="--durati
 test: venv ## all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-tools: ## install with apt-get what some tests use: Prometheus, strace, recorded prompts
+test-tools: ## install with apt-get and npm what some tests use: Prometheus, Chromium, strace, prompts, ...
 	@sh tests/install_tools.sh
 
 soak: venv ## the long tests, by hand, and write benchmarks/SOAK.md (ARGS="--kills 100")
