@@ -8,6 +8,7 @@ in turns, so that a noisy machine meets both.
 from __future__ import annotations
 
 import time
+from array import array
 from dataclasses import replace
 from time import perf_counter_ns
 
@@ -22,6 +23,8 @@ from exporter.station import Station
 
 TICK_NS = 20_000_000
 
+Times = array[int]
+
 
 def measure(traces: int = 100, seconds: float = 120.0, turns: int = 4) -> dict[str, float]:
     """Run the loop with monitoring and without.
@@ -30,13 +33,14 @@ def measure(traces: int = 100, seconds: float = 120.0, turns: int = 4) -> dict[s
         In us: ``pre_p50``, ``pre_p999`` of ``station.pre`` with analysis running, and the lateness
         of the loop, ``with_p50``, ``with_p999``, ``without_p50``, ``without_p999``.
     """
-    late: dict[bool, list[int]] = {True: [], False: []}
-    costs: list[int] = []
+    late = {True: array("q"), False: array("q")}
+    costs = array("q")
     for _ in range(turns):
         for is_enabled in (False, True):
             found, spent = _loop(traces, seconds / turns, is_enabled=is_enabled)
             late[is_enabled] += found
-            costs += spent if is_enabled else []
+            if is_enabled:
+                costs += spent
     result = {"pre_p50": _share(costs, 50), "pre_p999": _share(costs, 99.9)}
     for name, is_enabled in (("with", True), ("without", False)):
         for label, percent in (("p50", 50), ("p999", 99.9)):
@@ -44,11 +48,11 @@ def measure(traces: int = 100, seconds: float = 120.0, turns: int = 4) -> dict[s
     return result
 
 
-def _loop(traces: int, seconds: float, *, is_enabled: bool) -> tuple[list[int], list[int]]:
+def _loop(traces: int, seconds: float, *, is_enabled: bool) -> tuple[Times, Times]:
     settings = replace(load_settings({}), enabled=is_enabled, metrics_ports=(free_port(),))
     voice = speech(RATE).tobytes()
-    late: list[int] = []
-    costs: list[int] = []
+    # No list of ints: the garbage collector would walk through a million of them.
+    late, costs = array("q"), array("q")
     with Monitor(settings, archive=Forget()) as monitor:
         calls = [monitor.start_trace("3333", trace_id=f"call_{n}") for n in range(traces)]
         stations = [call.station(key) for call in calls for key in STATIONS]
@@ -62,7 +66,7 @@ def _loop(traces: int, seconds: float, *, is_enabled: bool) -> tuple[list[int], 
     return late[50:], costs[50 * len(stations) :]
 
 
-def _pass_blocks(stations: list[Station], voice: bytes, tick: int, costs: list[int]) -> None:
+def _pass_blocks(stations: list[Station], voice: bytes, tick: int, costs: Times) -> None:
     for number, station in enumerate(stations):
         at = (number * 7_919 + tick * BLOCK) * 2 % (len(voice) - 2 * BLOCK) // 2 * 2
         block = voice[at : at + 2 * BLOCK]
@@ -72,5 +76,5 @@ def _pass_blocks(stations: list[Station], voice: bytes, tick: int, costs: list[i
         station.post(block, since=heard)
 
 
-def _share(values: list[int], percent: float) -> float:
+def _share(values: Times, percent: float) -> float:
     return float(np.percentile(values, percent)) / 1e3

@@ -253,10 +253,11 @@ class Worker:
 
     def _glance(self, run: StationRun, second: int) -> None:
         """Show audio that has no place yet; the live gauges do not wait."""
-        fresh, run.stream.fresh = run.stream.fresh, []
+        fresh = b"".join(run.stream.fresh)
+        run.stream.fresh.clear()
         if not run.station.keep.is_measured:
             return
-        whole = run.tracks[Tap.PRE].whole_frames(b"".join(fresh))
+        whole = run.tracks[Tap.PRE].whole_frames(fresh)
         if whole:
             rows = self._analyzer.glance(whole, run.spec.rate)
             self._live[run.spec.key].tap(Tap.PRE).see_frames(rows, second)

@@ -49,6 +49,8 @@ _NOTHING = 1e-3
 _MEAN_STEP = 8
 # So much speech, from all over the bucket, is enough to tell whether a lag still holds.
 _CONFIRMING_FRAMES = 64
+# And so much to find it, or to say that there is none: more than 2 s.
+_SEARCHED_FRAMES = 150
 _NEWTON_STEPS = 3
 _MAX_FRACTION = 0.75
 # What is transformed beside a frame to delay it, at least; rows of 64 samples make it fast.
@@ -131,7 +133,8 @@ def find_lag(
         search = _FineSearch(rows(pre.pcm, some, samples) - pre_mean, some, post.pcm, post_mean)
         if lag := search.confirmed(round(known), limit):
             return lag
-    search = _FineSearch(rows(pre.pcm, speech, samples) - pre_mean, speech, post.pcm, post_mean)
+    some = speech[:: 1 + len(speech) // _SEARCHED_FRAMES]
+    search = _FineSearch(rows(pre.pcm, some, samples) - pre_mean, some, post.pcm, post_mean)
     slow = _decimated(pre, factor, pre_mean), _decimated(post, factor, post_mean)
     # One coarse step more: a peak at the limit may round to it.
     lags = _coarse_lags(*slow, limit // factor + 1)
