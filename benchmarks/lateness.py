@@ -11,6 +11,7 @@ import time
 from array import array
 from dataclasses import replace
 from time import perf_counter_ns
+from typing import TypeAlias
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from exporter.station import Station
 
 TICK_NS = 20_000_000
 
-Times = array[int]
+Times: TypeAlias = "array[int]"
 
 
 def measure(traces: int = 100, seconds: float = 120.0, turns: int = 4) -> dict[str, float]:
