@@ -136,7 +136,7 @@ def _all_exporter_rows(seconds: float, late_seconds: float) -> list[Row]:
         *_tap_rows("100 taps at 20 ms", tap.cadence(seconds), None),
         *_analysis_rows(analysis.compare(), analysis.without_avx512()),
         *_exporter_rows(exporter.compare()),
-        *_lateness_rows(lateness.measure(seconds=late_seconds)),
+        *_lateness_rows(lateness.in_process(late_seconds)),
         *_scrape_rows(scrape.compare()),
     ]
 
