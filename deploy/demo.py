@@ -85,7 +85,8 @@ def run_demo(  # noqa: PLR0913 - keyword-only, all of it what a demo may be told
     """Run calls until the time is over or somebody presses Ctrl-C; return the exit code.
 
     Args:
-        settings: Ports and limits; paths are the demo's own.
+        settings: Ports and limits; paths are the demo's own, unless rows go into a database that
+            stays: then so does the sound, where it always is.
         duration_s: How long; None for as long as nobody stops it.
         calls: How many at the same time.
         data: Folder for database, audio and spool that is kept; None for one that is removed.
@@ -104,6 +105,9 @@ def run_demo(  # noqa: PLR0913 - keyword-only, all of it what a demo may be told
             server = stack.enter_context(_server(data))
             conninfo, version = server.conninfo(), server.version
         own = _own_settings(settings, conninfo, folder)
+        if data is None and not has_own_database:
+            # Rows that stay want their sound to stay.
+            own = replace(own, audio_path=settings.audio_path, spool_path=settings.spool_path)
         create_database(own.db)
         migrate(own.db)
         archive = Archiver(own)

@@ -285,12 +285,21 @@ def test_the_readers_role_can_log_in_and_read(postgres: EmbeddedPostgres, tmp_pa
                 connection.execute("SELECT file_path FROM audio_segments_5s")
 
 
-def test_the_demo_uses_a_database_that_is_there(database: str, tmp_path: Path) -> None:
-    """`monitoring demo --use-db` archives in MONITORING_DB and starts no server of its own."""
-    command = ["demo", "--use-db", "--duration", "6", "--data", str(tmp_path / "demo")]
+@pytest.mark.parametrize("has_folder", [True, False])
+def test_the_demo_uses_a_database_that_is_there(
+    database: str, tmp_path: Path, *, has_folder: bool
+) -> None:
+    """`demo --use-db` archives in MONITORING_DB; sound stays where settings or --data say."""
+    command = ["demo", "--use-db", "--duration", "6"]
+    variables = {"MONITORING_DB": database, "MONITORING_METRICS_PORT": "19464-19999"}
+    if has_folder:
+        command += ["--data", str(tmp_path / "demo")]
+    else:
+        variables["MONITORING_AUDIO_PATH"] = str(tmp_path / "demo" / "audio")
+        variables["MONITORING_SPOOL_PATH"] = str(tmp_path / "demo" / "spool")
     done = subprocess.run(
         [sys.executable, "-m", "deploy.cli", *command],
-        env=os.environ | {"MONITORING_DB": database, "MONITORING_METRICS_PORT": "19464-19999"},
+        env=os.environ | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -302,6 +311,9 @@ def test_the_demo_uses_a_database_that_is_there(database: str, tmp_path: Path) -
     with psycopg.connect(database) as connection:
         query = "SELECT count(DISTINCT station_key) FROM tap_buckets_5s"
         assert (2,) == connection.execute(query).fetchone()
+        paths = connection.execute("SELECT file_path FROM audio_segments_5s").fetchall()
+    assert paths
+    assert all((tmp_path / "demo" / "audio" / path).exists() for (path,) in paths)
 
 
 def test_build_writes_the_rules_with_its_addresses(
