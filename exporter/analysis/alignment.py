@@ -127,19 +127,20 @@ def find_lag(
     # One sample less than 500 ms: a fraction may follow.
     limit = int(MAX_DELAY_S * rate) - 1
     pre_mean, post_mean = _mean(pre), _mean(post)
-    samples = rate // FRAMES_PER_SECOND
-    if known is not None:
-        some = speech[:: 1 + len(speech) // _CONFIRMING_FRAMES]
-        search = _FineSearch(rows(pre.pcm, some, samples) - pre_mean, some, post.pcm, post_mean)
-        if lag := search.confirmed(round(known), limit):
-            return lag
-    some = speech[:: 1 + len(speech) // _SEARCHED_FRAMES]
-    search = _FineSearch(rows(pre.pcm, some, samples) - pre_mean, some, post.pcm, post_mean)
+
+    def search(most: int) -> _FineSearch:
+        some = speech[:: 1 + len(speech) // most]
+        frames = rows(pre.pcm, some, rate // FRAMES_PER_SECOND) - pre_mean
+        return _FineSearch(frames, some, post.pcm, post_mean)
+
+    if known is not None and (lag := search(_CONFIRMING_FRAMES).confirmed(round(known), limit)):
+        return lag
     slow = _decimated(pre, factor, pre_mean), _decimated(post, factor, post_mean)
     # One coarse step more: a peak at the limit may round to it.
     lags = _coarse_lags(*slow, limit // factor + 1)
     centres = (max(factor - limit, min(lag * factor, limit - factor)) for lag in lags)
-    found = (search.best(centre, factor) for centre in centres)
+    fine = search(_SEARCHED_FRAMES)
+    found = (fine.best(centre, factor) for centre in centres)
     return max(found, key=lambda lag: abs(lag.correlation), default=Lag(0, 0.0))
 
 

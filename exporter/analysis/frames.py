@@ -14,6 +14,11 @@ from exporter.model import FRAMES_PER_SECOND, SAMPLE_BYTES
 Matrix = npt.NDArray[np.float64]
 
 
+def largest_step(count: int, most: int) -> int:
+    """Return the largest step up to ``most``, 1 at least, that divides a number of samples."""
+    return max(step for step in range(1, max(1, most) + 1) if count % step == 0)
+
+
 class Grid:
     """Cuts one tap's audio into frames.
 

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from exporter.analysis.frames import largest_step
+
 FULL_SCALE = 32_768.0
 MAINS_HZ = (50, 60)
 # Lines are looked for up to 5 * 60 Hz; what the filter lets pass above half of this rate falls
@@ -89,14 +91,9 @@ def hum(pcm: Samples, rate: int, *, thresholds: HumThresholds = HUM) -> float:
     """
     if len(pcm) < rate:
         return np.nan
-    step = _step(rate)
+    step = largest_step(rate, rate // LEAST_RATE)
     power = _least_power(_thin_out(pcm, step), rate // step)
     return float(any(_detected(power, mains, thresholds) for mains in MAINS_HZ))
-
-
-def _step(rate: int) -> int:
-    """Return the largest step that divides the rate and leaves ``LEAST_RATE`` or more."""
-    return max(step for step in range(1, rate // LEAST_RATE + 1) if rate % step == 0)
 
 
 @lru_cache(maxsize=8)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import scipy.fft
 from numpy.lib.stride_tricks import as_strided
 
+from exporter.analysis.frames import largest_step
 from exporter.model import FRAMES_PER_SECOND
 
 TILE_ROWS = 256
@@ -43,7 +44,7 @@ class Voicing:
     """
 
     def __init__(self, samples: int) -> None:
-        self._step = _reduction(samples, FINE_RATE)
+        self._step = largest_step(samples, samples * FRAMES_PER_SECOND // FINE_RATE)
         self._frame = samples // self._step
         rate = self._frame * FRAMES_PER_SECOND
         self._first, self._last = -(-rate // HIGHEST_PITCH), rate // LOWEST_PITCH
@@ -101,7 +102,7 @@ class _Coarse:
     """Looks at all lags, at a low rate."""
 
     def __init__(self, frame: int, first: int, last: int) -> None:
-        self.step = _reduction(frame, COARSE_RATE)
+        self.step = largest_step(frame, frame * FRAMES_PER_SECOND // COARSE_RATE)
         size = 2 * frame // self.step
         self._lags = slice(first // self.step, -(-last // self.step) + 1)
         half = scipy.fft.next_fast_len((size + self._lags.stop) // 2 + 1, real=True)
@@ -143,9 +144,3 @@ def _add_up(values: Real, step: int, sums: Real) -> None:
     np.copyto(sums, values[:, ::step])
     for first in range(1, step):
         sums += values[:, first::step]
-
-
-def _reduction(samples: int, rate: int) -> int:
-    """Return the largest step that divides a frame and leaves ``rate`` or more; 1 at least."""
-    most = max(1, samples * FRAMES_PER_SECOND // rate)
-    return max(step for step in range(1, most + 1) if samples % step == 0)
