@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from deploy.postgres import free_port
 from exporter.aggregates import Aggregate, Aggregates
-from exporter.config import Settings
+from exporter.config import Settings, load_settings
 from exporter.model import Bucket, Run, Tap, TapBucket
 
 START_NS = 1_767_225_600 * 10**9
@@ -38,4 +40,16 @@ def settings(folder: Path, conninfo: str) -> Settings:
     )
 
 
-__all__ = ["RATE", "START_NS", "bucket", "settings"]
+def host_settings(folder: Path, conninfo: str) -> Settings:
+    """Return settings as a host loads them, with all paths below `folder` and a free port."""
+    return replace(
+        load_settings({}),
+        db=conninfo,
+        audio_path=folder / "audio",
+        spool_path=folder / "spool",
+        targets_path=folder,
+        metrics_ports=(free_port(),),
+    )
+
+
+__all__ = ["RATE", "START_NS", "bucket", "host_settings", "settings"]

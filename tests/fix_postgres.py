@@ -30,6 +30,17 @@ def database(postgres: EmbeddedPostgres) -> Iterator[str]:
     _administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def is_allowed_to(role: str, statement: str, conninfo: str) -> bool:
+    """Tell whether a role of the archive may run a statement there."""
+    with psycopg.connect(conninfo) as connection:
+        connection.execute(f"SET ROLE monitoring_{role}".encode())
+        try:
+            connection.execute(statement.encode())
+        except psycopg.errors.InsufficientPrivilege:
+            return False
+    return True
+
+
 def _administer(server: EmbeddedPostgres, statement: str) -> None:
     """Run one statement that cannot stand in a transaction."""
     with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:

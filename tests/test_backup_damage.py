@@ -269,14 +269,12 @@ def test_a_swap_that_fails_is_taken_back(
     assert before == state(target, postgres)
 
 
-@pytest.mark.parametrize("wait", ["verify", "restore", "hash of every row"])
-def test_a_restore_that_is_ended_leaves_the_target(
-    backup: Path, target: Seeded, postgres: EmbeddedPostgres, tmp_path: Path, wait: str
-) -> None:
-    """SIGTERM at any step: the archive in use is as it was."""
-    before = state(target, postgres)
+def restore_until(
+    step: str, number: signal.Signals, backup: Path, target: Seeded, folder: Path
+) -> int:
+    """Restore over what is there, send a signal when it tells of a step; return how it ended."""
     with subprocess.Popen(
-        [*RESTORE, str(backup), "--replace", "--config-dir", str(tmp_path)],
+        [*RESTORE, str(backup), "--replace", "--config-dir", str(folder)],
         env=os.environ | target.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -284,12 +282,22 @@ def test_a_restore_that_is_ended_leaves_the_target(
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith(wait):
-                process.send_signal(signal.SIGTERM)
+            if line.startswith(step):
+                process.send_signal(number)
                 break
         process.communicate(timeout=60)
+    return process.returncode
 
-    assert 1 == process.returncode
+
+@pytest.mark.parametrize("wait", ["verify", "restore", "hash of every row"])
+def test_a_restore_that_is_ended_leaves_the_target(
+    backup: Path, target: Seeded, postgres: EmbeddedPostgres, tmp_path: Path, wait: str
+) -> None:
+    """SIGTERM at any step: the archive in use is as it was."""
+    before = state(target, postgres)
+    code = restore_until(wait, signal.SIGTERM, backup, target, tmp_path)
+
+    assert 1 == code
     assert before == state(target, postgres)
 
 
@@ -298,18 +306,7 @@ def test_after_a_kill_the_next_restore_works(
 ) -> None:
     """A kill -9 while it loads: the archive in use goes on, and what is left harms nobody."""
     rows, files, *_ = state(target, postgres)
-    with subprocess.Popen(
-        [*RESTORE, str(backup), "--replace", "--config-dir", str(tmp_path)],
-        env=os.environ | target.environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("hash of every row"):
-                process.kill()
-                break
+    restore_until("hash of every row", signal.SIGKILL, backup, target, tmp_path)
     assert rows == state(target, postgres)[0]
     assert files.items() <= files_of(target.audio).items()  # type: ignore[attr-defined] # a dict
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from datetime import UTC, datetime, timedelta
@@ -23,9 +22,10 @@ from deploy.cli import main
 from deploy.dashboards import Live
 from deploy.postgres import free_port
 from exporter import Monitor
-from exporter.config import Settings, load_settings
+from exporter.config import Settings
 from exporter.selfmetrics import Tally
 from exporter.station import Station
+from tests.fix_archive import host_settings
 from tests.fix_grafana import BOARDS, Grafana, run_prometheus, wait_for
 from tests.fix_host import unchanged
 
@@ -119,14 +119,7 @@ def test_the_reader_sees_views_alone(grafana: Grafana) -> None:
 def lossy(database: str, tmp_path: Path) -> Settings:
     """Yield settings for a fresh archive."""
     migrate(database)
-    return dataclasses.replace(
-        load_settings({}),
-        db=database,
-        audio_path=tmp_path / "audio",
-        spool_path=tmp_path / "spool",
-        targets_path=tmp_path,
-        metrics_ports=(free_port(),),
-    )
+    return host_settings(tmp_path, database)
 
 
 def test_losses_are_seen_in_prometheus_and_sql(lossy: Settings, tmp_path: Path) -> None:

@@ -23,10 +23,11 @@ from archiver import Archiver
 from archiver.migrations import migrate
 from deploy.postgres import free_port
 from exporter import Monitor, MonitorCollector
-from exporter.config import Settings, load_settings
+from exporter.config import Settings
 from exporter.metrics import HOST_METRICS, METRICS
 from exporter.processing import IMPLEMENTS, ReferenceChain
 from exporter.station import Station
+from tests.fix_archive import host_settings
 from tests.fix_speech import Speech
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -36,14 +37,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 def settings(database: str, tmp_path: Path) -> Settings:
     """Yield settings for a fresh archive and a free port."""
     migrate(database)
-    return dataclasses.replace(
-        load_settings({}),
-        db=database,
-        audio_path=tmp_path / "audio",
-        spool_path=tmp_path / "spool",
-        targets_path=tmp_path,
-        metrics_ports=(free_port(),),
-    )
+    return host_settings(tmp_path, database)
 
 
 @pytest.fixture

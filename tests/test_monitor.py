@@ -25,6 +25,7 @@ from exporter.knobs import Knob, shipped_registry
 from exporter.model import KEY_PATTERN
 from exporter.station import Station
 from exporter.tap import CAPACITY
+from tests.fix_archive import host_settings
 
 NOWHERE = "host=127.0.0.1 port=1 dbname=nobody connect_timeout=1"
 
@@ -32,14 +33,7 @@ NOWHERE = "host=127.0.0.1 port=1 dbname=nobody connect_timeout=1"
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Yield settings without a database."""
-    return dataclasses.replace(
-        load_settings({}),
-        db=NOWHERE,
-        audio_path=tmp_path / "audio",
-        spool_path=tmp_path / "spool",
-        targets_path=tmp_path,
-        metrics_ports=(free_port(),),
-    )
+    return host_settings(tmp_path, NOWHERE)
 
 
 @pytest.fixture
