@@ -115,13 +115,11 @@ class Closer:
         before = [values for position, values in run.turned if position <= first]
         values = before[-1] if before else run.turned[0][1] if run.turned else run.station.knobs
         steps = steps_of(values, [t for t in run.turned if first < t[0] < base + size], base)
-        if before:
-            run.turned = [(-1, before[-1]), *(t for t in run.turned if t[0] > first)]
+        del run.turned[: max(0, len(before) - 1)]
         is_archived = any(
             keep.is_archived for _, _, keep in stretches(run.keeps, base, base + size)
         )
-        before_next = [keep for keep in run.keeps if keep[0] <= base + size]
-        run.keeps = [*before_next[-1:], *(keep for keep in run.keeps if keep[0] > base + size)]
+        del run.keeps[: sum(position <= base + size for position, _ in run.keeps) - 1]
         if not is_archived:
             return
         was_unrelated = run.memory.is_unrelated

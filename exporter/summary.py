@@ -251,8 +251,8 @@ def _health(
 
 def _of_notes(closed: ClosedTap) -> Aggregates:
     return Aggregates.of_series(
-        {key: np.array(notes.values, np.float64) for key, notes in closed.notes.items()},
-        [to_ns(notes.position, closed.rate) for notes in closed.notes.values()],
+        {key: values for key, (values, _) in closed.notes.items()},
+        [to_ns(position, closed.rate) for _, position in closed.notes.values()],
     )
 
 

@@ -32,7 +32,11 @@ class Notes:
 
 @dataclass(slots=True)
 class Draft:
-    """One bucket of one tap while it is open."""
+    """One bucket of one tap while it is open; used again for a later one.
+
+    What lives for seconds and then goes makes Python's garbage collector walk through all of the
+    host's memory, and the audio threads wait for it.
+    """
 
     audio: list[tuple[int, bytes]] = field(default_factory=list)
     gaps: list[tuple[int, int, Cause]] = field(default_factory=list)
@@ -51,6 +55,14 @@ class Draft:
         notes.values += values
         notes.position = position
 
+    def clear(self) -> None:
+        """Begin anew."""
+        for part in (self.audio, self.gaps, self.withheld, self.rows, self.borders):
+            part.clear()
+        for notes in self.notes.values():
+            notes.values.clear()
+        self.active_samples = self.active_ns = 0
+
 
 @dataclass(frozen=True, slots=True)
 class ClosedTap:
@@ -67,7 +79,7 @@ class ClosedTap:
         withheld: Which part of the audio is measured and not archived, as the gaps that it becomes.
         rows: Measurements of frames, ``[frames, WIDTH]``.
         starts: Offset of each frame in the bucket.
-        notes: Values of metrics that are not measured on frames.
+        notes: Of metrics that are not measured on frames: the values, and where the newest stands.
         borders: Offsets at which a block of the host begins.
         pace: Seconds of audio per second of wall clock while active; NaN where unknown.
     """
@@ -82,7 +94,7 @@ class ClosedTap:
     withheld: tuple[Gap, ...]
     rows: Matrix
     starts: Offsets
-    notes: dict[str, Notes]
+    notes: dict[str, tuple[Column, int]]
     borders: Offsets
     pace: float
 
@@ -138,6 +150,7 @@ class Track:
         self._memory = TapMemory()
         self._spare: Stretch | None = None
         self._drafts: dict[int, Draft] = {}
+        self._spare_drafts: list[Draft] = []
         self._last_arrival = 0
         self._open_from = 0
 
@@ -282,7 +295,15 @@ class Track:
         """Close a bucket and return it; None when nothing was due in it."""
         draft = self._drafts.pop(bucket, None)
         self._open_from = max(self._open_from, bucket + 1)
-        if draft is None or self.first is None:
+        if draft is None:
+            return None
+        closed = self._closed(draft, bucket)
+        draft.clear()
+        self._spare_drafts.append(draft)
+        return closed
+
+    def _closed(self, draft: Draft, bucket: int) -> ClosedTap | None:
+        if self.first is None:
             return None
         base = bucket * self._size
         first = max(self.first - base, 0)
@@ -303,7 +324,11 @@ class Track:
             withheld=_gaps(draft.withheld),
             rows=np.concatenate([rows for _, rows in draft.rows] or [np.empty((0, WIDTH))]),
             starts=_starts(draft.rows, base, self._grid.frame_samples),
-            notes=draft.notes,
+            notes={
+                key: (np.array(notes.values), notes.position)
+                for key, notes in draft.notes.items()
+                if notes.values
+            },
             borders=np.array(draft.borders, np.int64),
             pace=pace,
         )
@@ -315,7 +340,8 @@ class Track:
     def _draft(self, bucket: int) -> Draft:
         draft = self._drafts.get(bucket)
         if draft is None:
-            draft = self._drafts[bucket] = Draft()
+            draft = self._spare_drafts.pop() if self._spare_drafts else Draft()
+            self._drafts[bucket] = draft
         return draft
 
 
