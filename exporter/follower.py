@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from exporter.model import SAMPLE_BYTES, Cause
 from exporter.tap import UNTIMED, Item
-from exporter.timeline import PATIENCE_NS, Event, Mark, Missing, Placed, Stream, put
+from exporter.timeline import PATIENCE_NS, Event, Mark, Missing, Placed, Stream, going_on, put
 
 
 @dataclass(slots=True)
@@ -86,24 +86,20 @@ class Follower:
 
     def _place_steady(self, events: list[Event]) -> None:
         """Place blocks that simply go on, in one go: nearly all do."""
-        origins = self.leader.origins
+        origins, pending = self.leader.origins, self._pending
         if len(origins) != 1 or self.frontier != origins[0][1] + self._count:
             return
-        origin, count, limit = origins[0][1], self._count, self.leader.placed_count
-        parts: list[bytes] = []
-        blocks: list[Mark] = []
-        pending = self._pending
-        while pending:
-            arrived, end, pcm, elapsed = pending[0]
-            if type(pcm) is not bytes or end > limit or end - (len(pcm) >> 1) != count:
-                break
-            parts.append(pcm)
-            blocks.append((origin + count, arrived, elapsed))
-            count = end
-            pending.popleft()
-        if blocks:
-            events.append(Placed(self.frontier, origin + count, parts, blocks))
-            self._count, self.frontier = count, origin + count
+        items = list(pending)
+        laid = going_on(items, self._count)
+        if laid is None or items[-1][1] > self.leader.placed_count:
+            return
+        pending.clear()
+        origin, (parts, counts) = origins[0][1], laid
+        start, self._count = self.frontier, items[-1][1]
+        self.frontier = origin + self._count
+        starts = [origin + count for count in counts]
+        arrivals, elapsed = [item[0] for item in items], [item[3] for item in items]
+        events.append(Placed(start, self.frontier, parts, starts, arrivals, elapsed))
 
     def _place(self, pcm: bytes, mark: Mark, events: list[Event]) -> None:
         """Place a block; in parts when PRE's timeline moved inside it."""

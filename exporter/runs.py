@@ -11,11 +11,11 @@ from exporter.config import StationSpec
 from exporter.follower import Follower
 from exporter.keeping import Keep
 from exporter.knobs import KnobValues
-from exporter.model import SAMPLE_BYTES, EndReason, KnobStep, Tap, TraceStarted
+from exporter.model import BUCKET_NS, SAMPLE_BYTES, EndReason, KnobStep, Tap, TraceStarted
 from exporter.resolver import KnobChange
 from exporter.station import Station
 from exporter.summary import StationMemory
-from exporter.timeline import Stream
+from exporter.timeline import Stream, to_ns
 from exporter.track import Track
 
 _T = TypeVar("_T")
@@ -67,6 +67,11 @@ class StationRun:
         held = self.stream.held_samples + self.follower.held_samples
         late = self.stream.too_late + self.follower.too_late  # counted when the trace ends
         return held + late + sum(track.open_samples for track in self.tracks.values())
+
+    def exemplar_at(self, position: int) -> tuple[str, int, int]:
+        """Return trace, bucket and time, as exemplars show them."""
+        at_ns = to_ns(position, self.spec.rate)
+        return self.trace_id, at_ns // BUCKET_NS * BUCKET_NS, at_ns
 
 
 @dataclass(slots=True)

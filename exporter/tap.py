@@ -124,4 +124,4 @@ def laid_in(items: list[Item], marks: list[Item]) -> list[Item]:
 
 def samples_of(items: list[Item]) -> int:
     """Count the samples of audio in the items of a tap."""
-    return sum(len(item[2]) for item in items if type(item[2]) is bytes) // SAMPLE_BYTES
+    return sum([len(item[2]) for item in items if type(item[2]) is bytes]) // SAMPLE_BYTES

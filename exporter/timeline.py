@@ -34,15 +34,19 @@ class Placed:
     Attributes:
         position: Of the first sample.
         end: Behind the last sample.
-        parts: The audio.
-        blocks: Where each block begins, when it came, how long the station took.
+        parts: The audio, block by block.
+        starts: Where each block begins.
+        arrivals: When it came (monotonic ns).
+        elapsed: How long the station took (ns) or -1.
         held: Whether the live gauges have seen it before it was placed.
     """
 
     position: int
     end: int
     parts: list[bytes]
-    blocks: list[Mark]
+    starts: list[int]
+    arrivals: list[int]
+    elapsed: list[int]
     held: bool = False
 
     @property
@@ -134,8 +138,9 @@ class Stream:
     def feed(self, items: list[Item], *, full: bool) -> list[Event]:
         """Place what a tap was handed, in order; ``full`` when its queue had overflowed."""
         events: list[Event] = []
-        taken = self._take_steady(items, events)
-        for arrived, end, payload, elapsed in items[taken:] if taken else items:
+        if self._take_steady(items, events):
+            return events
+        for arrived, end, payload, elapsed in items:
             if isinstance(payload, str):
                 self._mark(payload, events)
             elif self.frontier is None and not isinstance(payload, bytes):
@@ -147,34 +152,34 @@ class Stream:
                 self._take(block, events, full=full)
         return events
 
-    def _take_steady(self, items: list[Item], events: list[Event]) -> int:
-        """Place blocks that come one after the other in time, in one go; return how many.
+    def _take_steady(self, items: list[Item], events: list[Event]) -> bool:
+        """Place blocks that come one after the other in time, in one go: nearly all do.
 
-        Nearly all blocks do. What is left goes the long way.
+        Returns:
+            Whether they do; the others go the long way.
         """
-        start = self._origin + self.placed_count
-        if self.frontier != start or self._held or self.on_hold:
-            return 0
+        if self.frontier != self._origin + self.placed_count or self._held or self.on_hold:
+            return False
+        laid = going_on(items, self.placed_count)
+        if laid is None:
+            return False
+        parts, counts = laid
         origin, offset, rate = self._origin, self.offset_ns, self.rate
-        base, tolerance, count = self._base, int(TOLERANCE_S * rate), self.placed_count
-        parts: list[bytes] = []
-        blocks: list[Mark] = []
-        for arrived, end, payload, elapsed in items:
-            if type(payload) is not bytes or end - (len(payload) >> 1) != count:
-                break
-            lag = ((arrived + offset) * rate + NS // 2) // NS - origin - end
-            if lag > base + tolerance:
-                break
-            base = min(base, lag)
-            parts.append(payload)
-            blocks.append((origin + count, arrived, elapsed))
-            count = end
-        if blocks:
-            self._base, self._last_arrival = base, blocks[-1][1]
-            self.placed_count, self.frontier = count, origin + count
-            self._was_paused = self.is_paused
-            events.append(Placed(start, origin + count, parts, blocks))
-        return len(blocks)
+        arrivals = [item[0] for item in items]
+        lags = [
+            ((arrived + offset) * rate + NS // 2) // NS - item[1]
+            for arrived, item in zip(arrivals, items, strict=True)
+        ]
+        base = min(self._base, min(lags) - origin)
+        if max(lags) - origin > base + TOLERANCE_S * rate:
+            return False
+        start, end = self.frontier, origin + items[-1][1]
+        starts, elapsed = [origin + count for count in counts], [item[3] for item in items]
+        events.append(Placed(start, end, parts, starts, arrivals, elapsed))
+        self._base, self._last_arrival = base, arrivals[-1]
+        self.placed_count, self.frontier = items[-1][1], end
+        self._was_paused = self.is_paused
+        return True
 
     def settle(self, now: int) -> list[Event]:
         """Decide what time has decided: held blocks after 2 s, a stall after 60 s, a hold."""
@@ -345,16 +350,32 @@ class Stream:
 
 def put(events: list[Event], pcm: bytes, mark: Mark, *, held: bool = False) -> int:
     """Add audio to what lies directly before it, or as an event of its own; return its end."""
-    position = mark[0]
+    position, arrived, elapsed = mark
     end = position + len(pcm) // SAMPLE_BYTES
     last = events[-1] if events else None
     if isinstance(last, Placed) and last.end == position and last.held is held:
         last.parts.append(pcm)
-        last.blocks.append(mark)
+        last.starts.append(position)
+        last.arrivals.append(arrived)
+        last.elapsed.append(elapsed)
         last.end = end
     else:
-        events.append(Placed(position, end, [pcm], [mark], held))
+        events.append(Placed(position, end, [pcm], [position], [arrived], [elapsed], held))
     return end
+
+
+def going_on(items: list[Item], count: int) -> tuple[list[bytes], list[int]] | None:
+    """Look whether items are audio alone that goes on from a count, without a hole.
+
+    Returns:
+        The audio, and the count at which each block begins; None for anything else.
+    """
+    parts = [item[2] for item in items if type(item[2]) is bytes]
+    if not parts or len(parts) != len(items):
+        return None
+    ends = [item[1] for item in items]
+    starts = [end - (len(pcm) >> 1) for end, pcm in zip(ends, parts, strict=True)]
+    return (parts, starts) if starts == [count, *ends[:-1]] else None
 
 
 def _was_held(events: list[Event]) -> None:

@@ -188,27 +188,27 @@ class Track:
 
     def see_blocks(self, placed: Placed) -> None:
         """Remember where blocks begin, and how fast they came."""
-        blocks, size = placed.blocks, self._size
+        starts, size = placed.starts, self._size
         bucket = placed.position // size
-        if blocks[-1][0] // size == bucket:
+        if starts[-1] // size == bucket:
             base = bucket * size
-            self._draft(bucket).borders += [position - base for position, _, _ in blocks]
+            self._draft(bucket).borders += [position - base for position in starts]
         else:
-            for position, _, _ in blocks:
+            for position in starts:
                 self._draft(position // size).borders.append(position % size)
         self._see_pace(placed)
 
     def _see_pace(self, placed: Placed) -> None:
         """Count audio and the time that it took to come, unless nothing came for long."""
-        draft, newest = self._draft(placed.position // self._size), placed.blocks[-1][1]
+        draft, newest = self._draft(placed.position // self._size), placed.arrivals[-1]
         passed = newest - self._last_arrival
         if passed <= _PAUSE_NS:
             draft.active_samples += placed.end - placed.position
             draft.active_ns += passed
             self._last_arrival = newest
             return
-        ends = [*(position for position, _, _ in placed.blocks[1:]), placed.end]
-        for (position, arrived, _), end in zip(placed.blocks, ends, strict=True):
+        ends = [*placed.starts[1:], placed.end]
+        for position, end, arrived in zip(placed.starts, ends, placed.arrivals, strict=True):
             passed = arrived - self._last_arrival
             if self._last_arrival and passed <= _PAUSE_NS + (end - position) * NS // self.rate:
                 draft.active_samples += end - position
@@ -274,14 +274,21 @@ class Track:
         self._draft(place // self._size).note(key, [value], place)
         return True
 
-    def note_latencies(self, key: str, placed: Placed, values: list[tuple[int, float]]) -> None:
-        """Take a value for each of several blocks: their positions, and the values."""
-        if values[0][0] // self._size == (placed.end - 1) // self._size:
-            draft = self._draft(values[0][0] // self._size)
-            draft.note(key, [value for _, value in values], values[-1][0])
-        else:
-            for position, value in values:
-                self._draft(position // self._size).note(key, [value], position)
+    def note_latencies(self, key: str, placed: Placed, values: list[float]) -> int:
+        """Take a value for each block that has one.
+
+        Returns:
+            Where the newest of these blocks begins.
+        """
+        starts, size = placed.starts, self._size
+        bucket = placed.position // size
+        if len(values) == len(starts) and starts[-1] // size == bucket:
+            self._draft(bucket).note(key, values, starts[-1])
+            return starts[-1]
+        timed = [at for at, ns in zip(starts, placed.elapsed, strict=True) if ns >= 0]
+        for position, value in zip(timed, values, strict=True):
+            self._draft(position // size).note(key, [value], position)
+        return timed[-1]
 
     def end(self) -> None:
         """Give up the rest that is no whole frame: nothing follows."""

@@ -22,8 +22,6 @@ from exporter.config import Settings
 from exporter.exposition import Exposition, Page
 from exporter.live import Layout, StationLive, TapLive
 from exporter.model import (
-    BUCKET_NS,
-    FRAMES_PER_SECOND,
     SAMPLE_BYTES,
     Archive,
     Cause,
@@ -35,13 +33,14 @@ from exporter.model import (
     Tap,
     TraceEnded,
 )
+from exporter.noting import Noting
 from exporter.observing import Observing
 from exporter.resolver import KnobResolver
 from exporter.runs import StationRun, TraceRun, spans, stretches, take_pending
 from exporter.selfmetrics import Tally
 from exporter.tap import Item, TapQueue, laid_in, samples_of
 from exporter.telling import Teller
-from exporter.timeline import NS, Event, KeepTurned, KnobsTurned, Missing, Placed, to_ns
+from exporter.timeline import NS, Event, KeepTurned, KnobsTurned, Missing, Placed
 from exporter.track import Track
 
 _log = logging.getLogger(__name__)
@@ -49,8 +48,6 @@ _log = logging.getLogger(__name__)
 PASS_S = 0.2
 Message = TraceRun | StationRun | ConsentChanged | tuple[str, int, EndReason]
 """What hosts leave for the thread: what begins, what was agreed to, what ends, when and why."""
-
-_LATENCY, _DEPTH = "pipe.processing_latency_ms", "pipe.queue_depth"
 
 
 class Worker:
@@ -102,6 +99,7 @@ class Worker:
             tally=tally,
             breath=breath,
         )
+        self._noting = Noting()
         self._teller = Teller(resolver, self._offer)
         self._breath = breath
         self._offered = 0
@@ -194,6 +192,7 @@ class Worker:
                     self._tally.add("worker_errors_total")
                     _log.exception("station %s failed in one pass; going on", run.spec.key)
                 self._breath.take()
+        self._noting.tell(now // NS)
         self._measure(now // NS)
         self._teller.tell_new(self._traces)
         for trace in list(self._traces.values()):
@@ -243,13 +242,13 @@ class Worker:
             followed += run.follower.finish()
         run.station.origin_ns = run.stream.origin_ns
         self._count_rejected(run)
-        second = now // NS
+        live = self._live[run.spec.key]
         for tap, samples in zip(Tap, drained, strict=True):
-            self._note_depth(run, tap, samples, second)
-        self._apply(run, Tap.PRE, events, second)
-        self._apply(run, Tap.POST, followed, second)
-        self._glance(run, second)
-        self._observing.take(run, trace, self._live[run.spec.key])
+            self._noting.depth(run.tracks[tap], samples, live.tap(tap))
+        self._apply(run, run.tracks[Tap.PRE], events, live.tap(Tap.PRE))
+        self._apply(run, run.tracks[Tap.POST], followed, live.tap(Tap.POST))
+        self._glance(run, now // NS)
+        self._observing.take(run, trace, live)
 
     def _glance(self, run: StationRun, second: int) -> None:
         """Show audio that has no place yet; the live gauges do not wait."""
@@ -300,9 +299,7 @@ class Worker:
                 kept.append(item)
         return kept, len(kept) < len(items)
 
-    def _apply(self, run: StationRun, tap: Tap, events: list[Event], second: int) -> None:
-        track = run.tracks[tap]
-        live = self._live[run.spec.key].tap(tap)
+    def _apply(self, run: StationRun, track: Track, events: list[Event], live: TapLive) -> None:
         for event in events:
             if isinstance(event, Missing):
                 end = event.position + event.samples
@@ -317,7 +314,7 @@ class Worker:
                 self._teller.tell_counting(run, event)
             else:
                 self._apply_audio(run, track, event, live)
-                self._note_latency(run, track, event, second)
+                self._noting.latencies(run, track, event, live)
 
     def _apply_audio(self, run: StationRun, track: Track, event: Placed, live: TapLive) -> None:
         """Record and cut audio, as far as the call and the monitoring knobs in force allow."""
@@ -343,22 +340,6 @@ class Worker:
                     track.cut(position, pcm, is_live=not event.held, has_spectrum=has_spectrum)
         track.see_blocks(event)
 
-    def _note_latency(self, run: StationRun, track: Track, event: Placed, second: int) -> None:
-        timed = [(position, ns / 1e6) for position, _, ns in event.blocks if ns >= 0]
-        if not timed:
-            return
-        track.note_latencies(_LATENCY, event, timed)
-        values, live = [value for _, value in timed], self._live[run.spec.key].tap(track.tap)
-        live.see_values(_LATENCY, values, second)
-        live.count_values(_LATENCY, values, self._exemplar(run, timed[-1][0]))
-
-    def _note_depth(self, run: StationRun, tap: Tap, samples: int, second: int) -> None:
-        track = run.tracks[tap]
-        if samples and track.first is not None:
-            depth = samples / (run.spec.rate // FRAMES_PER_SECOND)
-            track.note(_DEPTH, track.frontier, depth)
-            self._live[run.spec.key].tap(tap).see_values(_DEPTH, [depth], second)
-
     def _measure(self, second: int) -> None:
         """Measure the frames of all taps together; let all traces of a tap count in one go."""
         runs, tracks, waiting = take_pending(self._traces.values())
@@ -377,12 +358,9 @@ class Worker:
         for live, parts in shown.items():
             live.see_frames(np.concatenate(parts), second)
         for live, parts in counted.items():
-            exemplar = self._exemplar(*newest[live])
+            run, position = newest[live]
+            exemplar = run.exemplar_at(position)
             live.count_frames(np.concatenate(parts), exemplar, newest=len(parts[-1]))
-
-    def _exemplar(self, run: StationRun, position: int) -> tuple[str, int, int]:
-        at_ns = to_ns(position, run.spec.rate)
-        return run.trace_id, at_ns // BUCKET_NS * BUCKET_NS, at_ns
 
     def _end_if_idle(self, trace: TraceRun, now: int) -> None:
         runs = trace.stations.values()
@@ -422,6 +400,8 @@ class Worker:
             (Tap.POST, run.station.post_tap),
         ]
         for name, tap in taps:
+            if not any(tap.rejected.values()):
+                continue
             for reason, count in tap.rejected.items():
                 before = run.rejected.get((name, reason), 0)
                 if count > before:
