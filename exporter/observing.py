@@ -31,6 +31,8 @@ class Observing:
     def take(self, run: StationRun, trace: TraceRun, live: StationLive) -> None:
         """Take what is new, and note what the audio has reached; at the end, all of it."""
         station = run.station
+        if station.observed_count == run.observed_count and not run.reported:
+            return
         found = [station.observed.popleft() for _ in range(len(station.observed))]
         self._refuse("overflow", station.observed_count - run.observed_count - len(found))
         run.observed_count = station.observed_count

@@ -164,14 +164,15 @@ class Stream:
         if laid is None:
             return False
         parts, counts = laid
-        origin, offset, rate = self._origin, self.offset_ns, self.rate
+        origin, rate = self._origin, self.rate
         arrivals = [item[0] for item in items]
-        lags = [
-            ((arrived + offset) * rate + NS // 2) // NS - item[1]
-            for arrived, item in zip(arrivals, items, strict=True)
-        ]
-        base = min(self._base, min(lags) - origin)
-        if max(lags) - origin > base + TOLERANCE_S * rate:
+        # Counted from a whole second on: Python is slower with numbers of more than 60 bits.
+        second = (arrivals[0] + self.offset_ns) // NS
+        offset, half = self.offset_ns - second * NS, NS // 2
+        lags = [((item[0] + offset) * rate + half) // NS - item[1] for item in items]
+        ahead = second * rate - origin
+        base = min(self._base, min(lags) + ahead)
+        if max(lags) + ahead > base + TOLERANCE_S * rate:
             return False
         start, end = self.frontier, origin + items[-1][1]
         starts, elapsed = [origin + count for count in counts], [item[3] for item in items]
