@@ -67,24 +67,19 @@ def _exporter_rows(cost: dict[str, float]) -> list[Row]:
     return rows
 
 
-def _lateness_rows(cost: dict[str, float]) -> list[Row]:
+def _lateness_rows(cost: dict[str, float], host: str) -> list[Row]:
     late, alone = cost["with_p999"], cost["without_p999"]
     tap, texts = cost["pre_p999"], (f"{late:.0f} us", f"{alone:.0f} us")
     median_ = f"{cost['with_p50']:.0f} us", f"{cost['without_p50']:.0f} us"
-    what = "100 traces, 20 ms loop"
+    what, ratio = f"100 traces, 20 ms loop, {host}", alone / late
+    usual = f"{cost['pre_p50']:.2f} us"
     return [
-        Row(
-            f"{what}: late at p99.9, without monitoring",
-            *texts,
-            alone / late,
-            "<= 2 ms",
-            late <= 2e3,
-        ),
+        Row(f"{what}: late at p99.9, without monitoring", *texts, ratio, "<= 2 ms", late <= 2e3),
         Row(f"{what}: late at the median", *median_, cost["without_p50"] / cost["with_p50"]),
         Row(
             f"{what}: `station.pre` at p99.9, its median",
             f"{tap:.1f} us",
-            f"{cost['pre_p50']:.2f} us",
+            usual,
             cost["pre_p50"] / tap,
             "<= 50 us",
             tap <= 50,
@@ -136,7 +131,8 @@ def _all_exporter_rows(seconds: float, late_seconds: float) -> list[Row]:
         *_tap_rows("100 taps at 20 ms", tap.cadence(seconds), None),
         *_analysis_rows(analysis.compare(), analysis.without_avx512()),
         *_exporter_rows(exporter.compare()),
-        *_lateness_rows(lateness.in_process(late_seconds)),
+        *_lateness_rows(lateness.in_process(late_seconds, favoured=True), "`favour_audio()`"),
+        *_lateness_rows(lateness.in_process(late_seconds, favoured=False), "a host as it is"),
         *_scrape_rows(scrape.compare()),
     ]
 

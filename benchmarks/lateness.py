@@ -2,7 +2,8 @@
 
 One thread keeps 20 ms time and passes blocks through all stations, as a host does; the exporter
 thread, the rendering and the endpoint run beside it. The same loop runs with monitoring disabled,
-in turns, so that a noisy machine meets both.
+in turns, so that a noisy machine meets both. Once as the README advises, with ``favour_audio()``
+before the calls come, once in a host that sets nothing for its process.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from benchmarks.exporter import BLOCK, RATE, STATIONS, Forget
 from benchmarks.speech import speech
 from deploy.postgres import free_port
-from exporter import Monitor
+from exporter import Monitor, favour_audio
 from exporter.config import load_settings
 from exporter.station import Station
 
@@ -30,20 +31,28 @@ TICK_NS = 20_000_000
 Times: TypeAlias = "array[int]"
 
 
-def in_process(seconds: float) -> dict[str, float]:
+def in_process(seconds: float, *, favoured: bool) -> dict[str, float]:
     """Measure in a process of its own, as ``measure`` does.
 
     What other measurements leave behind is nothing that a host has: the garbage collector would
     walk through it while the loop waits.
     """
-    command = [sys.executable, "-m", "benchmarks.lateness", str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.lateness", str(seconds), str(int(favoured))]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
 
-def measure(traces: int = 100, seconds: float = 120.0, turns: int = 4) -> dict[str, float]:
+def measure(
+    traces: int = 100, seconds: float = 120.0, turns: int = 4, *, favoured: bool = False
+) -> dict[str, float]:
     """Run the loop with monitoring and without.
+
+    Args:
+        traces: Calls at a time.
+        seconds: Of each.
+        turns: How often they take turns.
+        favoured: Whether the host calls ``favour_audio()``.
 
     Returns:
         In us: ``pre_p50``, ``pre_p999`` of ``station.pre`` with analysis running, and the lateness
@@ -53,7 +62,7 @@ def measure(traces: int = 100, seconds: float = 120.0, turns: int = 4) -> dict[s
     costs = array("q")
     for _ in range(turns):
         for is_enabled in (False, True):
-            found, spent = _loop(traces, seconds / turns, is_enabled=is_enabled)
+            found, spent = _loop(traces, seconds / turns, is_enabled=is_enabled, favoured=favoured)
             late[is_enabled] += found
             if is_enabled:
                 costs += spent
@@ -64,12 +73,14 @@ def measure(traces: int = 100, seconds: float = 120.0, turns: int = 4) -> dict[s
     return result
 
 
-def _loop(traces: int, seconds: float, *, is_enabled: bool) -> tuple[Times, Times]:
+def _loop(traces: int, seconds: float, *, is_enabled: bool, favoured: bool) -> tuple[Times, Times]:
     settings = replace(load_settings({}), enabled=is_enabled, metrics_ports=(free_port(),))
     voice = speech(RATE).tobytes()
     # No list of ints: the garbage collector would walk through a million of them.
     late, costs = array("q"), array("q")
     with Monitor(settings, archive=Forget()) as monitor:
+        if favoured:
+            favour_audio()
         calls = [monitor.start_trace("3333", trace_id=f"call_{n}") for n in range(traces)]
         stations = [call.station(key) for call in calls for key in STATIONS]
         start = perf_counter_ns()
@@ -97,4 +108,4 @@ def _share(values: Times, percent: float) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(seconds=float(sys.argv[1]))))
+    print(json.dumps(measure(seconds=float(sys.argv[1]), favoured=sys.argv[2] == "1")))

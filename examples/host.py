@@ -17,7 +17,7 @@ import soundfile
 
 from archiver import Archiver
 from deploy.speech import demo_speech
-from exporter import Monitor
+from exporter import Monitor, favour_audio
 from exporter.processing import IMPLEMENTS, ReferenceChain
 
 SECONDS = 3
@@ -44,6 +44,7 @@ def main() -> None:
 
     monitor = Monitor.from_env(archive=Archiver.from_env())
     with monitor:
+        favour_audio()
         with monitor.start_trace("3333", "4444", attributes={"lang": "en-fr"}) as trace:
             station = trace.station("St_3_3333", rate=rate, implements=IMPLEMENTS)
             chain = ReferenceChain(rate)
