@@ -76,17 +76,17 @@ class Aggregates(Sequence[Aggregate]):
     @classmethod
     def of_values(cls, values: Mapping[str, float], at_ns: int) -> Aggregates:
         """Take metrics that have one value in the bucket."""
-        return cls.of_series({key: np.array([value]) for key, value in values.items()}, at_ns)
+        table = np.ones((len(values), 5))
+        table[:, MIN:] = np.array(list(values.values()), np.float64)[:, None]
+        return cls(tuple(values), table, np.full(len(values), at_ns, np.int64))
 
     @classmethod
-    def of_series(
-        cls, series: Mapping[str, npt.NDArray[np.float64]], at_ns: int | Sequence[int]
-    ) -> Aggregates:
+    def of_series(cls, series: Mapping[str, npt.NDArray[np.float64]], at_ns: int) -> Aggregates:
         """Take known values in the order of time, at least one of each metric.
 
         Args:
             series: By metric key.
-            at_ns: Time of the newest value, one for all or one for each.
+            at_ns: Time of the newest values.
         """
         rows = [(len(v), v.min(), v.max(), v.sum(), v[-1]) for v in series.values()]
         table = np.array(rows, np.float64).reshape(-1, 5)

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from exporter.aggregates import NONE, Aggregates
+from exporter.aggregates import COUNT, LAST, MAX, MIN, NONE, SUM, Aggregates
 from exporter.analysis import hum, pairs
 from exporter.analysis.activelevel import active_level
 from exporter.analysis.analyzer import GATING_BLOCK
 from exporter.analysis.borders import click_ratio
-from exporter.analysis.frames import Matrix
 from exporter.analysis.loudness import Integrated
 from exporter.health import Defects, Health, Weight, judge
-from exporter.metrics import COLUMNS, FRAME_METRICS
+from exporter.metrics import FRAME_METRICS
 from exporter.model import BUCKET_SECONDS, Tap, TapBucket
 from exporter.timeline import to_ns
 from exporter.track import ClosedTap
@@ -90,10 +89,11 @@ def _tap_bucket(
     weights: Mapping[str, Weight],
 ) -> TapBucket:
     values = dict(_bucket_values(closed, memory.integrated[closed.tap]))
-    health = _health(closed, values, paired, weights)
+    of_frames = _of_frames(closed)
+    health = _health(values, of_frames, paired, weights)
     values["health.audio_score"] = health.score
     of_bucket = Aggregates.of_values(values, closed.start_ns)
-    aggregates = Aggregates.joined((of_bucket, _of_frames(closed), _of_notes(closed), paired))
+    aggregates = Aggregates.joined((of_bucket, of_frames, _of_notes(closed), paired))
     return to_tap_bucket(closed, aggregates, health.costs)
 
 
@@ -221,55 +221,56 @@ def _side(closed: ClosedTap) -> pairs.Side:
 
 
 def _health(
-    closed: ClosedTap,
     values: Values,
+    of_frames: Aggregates,
     paired: Aggregates,
     weights: Mapping[str, Weight],
 ) -> Health:
-    def mean(key: str) -> float | None:
-        if key not in COLUMNS:
-            return paired.mean_of(key)
-        known = closed.column(key)
-        known = known[~np.isnan(known)]
-        return float(known.mean()) if known.size else None
-
-    snr, muted, frozen = map(mean, ("pcm.snr_estimate", "pcm.muted_signal", "pcm.frozen_signal"))
-    added = mean("pair.added_silence_ratio")
+    snr, muted, frozen = map(
+        of_frames.mean_of, ("pcm.snr_estimate", "pcm.muted_signal", "pcm.frozen_signal")
+    )
+    added = paired.mean_of("pair.added_silence_ratio")
     return judge(
         Defects(
-            clipping=mean("pcm.clipping_ratio"),
-            limiting=mean("pair.limited_ratio"),
+            clipping=of_frames.mean_of("pcm.clipping_ratio"),
+            limiting=paired.mean_of("pair.limited_ratio"),
             noise=None if snr is None else GOOD_SNR_DB - snr,
             mute=muted if added is None else added,
             freeze=None if frozen is None or muted is None else frozen - muted,
             loss=values["pipe.frame_drop_ratio"],
-            lost_speech=mean("pair.speech_lost_ratio"),
+            lost_speech=paired.mean_of("pair.speech_lost_ratio"),
         ),
         weights,
     )
 
 
 def _of_notes(closed: ClosedTap) -> Aggregates:
-    return Aggregates.of_series(
-        {key: values for key, (values, _) in closed.notes.items()},
-        [to_ns(position, closed.rate) for _, position in closed.notes.values()],
-    )
+    noted = closed.notes.values()
+    # Of few numbers: making arrays of them would take longer than reading them.
+    rows = [(len(v), min(v), max(v), sum(v), v[-1]) for v, _ in noted]
+    times = [to_ns(position, closed.rate) for _, position in noted]
+    table = np.array(rows, np.float64).reshape(-1, 5)
+    return Aggregates(tuple(closed.notes), table, np.array(times, np.int64))
 
 
 def _of_frames(closed: ClosedTap) -> Aggregates:
     """Aggregate the columns of frame measurements; a column without a value has no aggregate."""
-    if not len(closed.rows):
+    frames = len(closed.rows)
+    if not frames:
         return NONE
-    rows: Matrix = closed.rows[:, : len(FRAME_METRICS)]
-    known = ~np.isnan(rows)
-    count = known.sum(axis=0)
-    low = np.where(known, rows, np.inf).min(axis=0)
-    high = np.where(known, rows, -np.inf).max(axis=0)
-    total = np.where(known, rows, 0.0).sum(axis=0)
-    last = rows[len(rows) - 1 - known[::-1].argmax(axis=0), np.arange(rows.shape[1])]
+    # A metric's values side by side: reductions along rows are several times as fast.
+    columns = closed.rows[:, : len(FRAME_METRICS)].T.copy()
+    unknown = np.isnan(columns)
+    table = np.empty((len(columns), 5))
+    table[:, COUNT] = frames - unknown.view(np.uint8).sum(axis=1, dtype=np.uint16)
+    # fmin and fmax pass over NaN.
+    table[:, MIN], table[:, MAX] = np.fmin.reduce(columns, axis=1), np.fmax.reduce(columns, axis=1)
+    newest = frames - 1 - unknown[:, ::-1].argmin(axis=1)
+    table[:, LAST] = columns[np.arange(len(columns)), newest]
+    columns[unknown] = 0.0
+    table[:, SUM] = columns.sum(axis=1)
+    there = np.flatnonzero(table[:, COUNT])
+    keys = [FRAME_METRICS[column].key for column in there.tolist()]
     base = closed.start_ns // (BUCKET_SECONDS * 10**9) * BUCKET_SECONDS * closed.rate
     last_ns = to_ns(base + int(closed.starts[-1]), closed.rate)
-    there = np.flatnonzero(count)
-    table = np.stack([count, low, high, total, last], axis=1)[there]
-    keys = [FRAME_METRICS[column].key for column in there.tolist()]
-    return Aggregates(keys, table, np.full(len(keys), last_ns))
+    return Aggregates(keys, table[there], np.full(len(keys), last_ns))

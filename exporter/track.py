@@ -94,7 +94,7 @@ class ClosedTap:
     withheld: tuple[Gap, ...]
     rows: Matrix
     starts: Offsets
-    notes: dict[str, tuple[Column, int]]
+    notes: dict[str, tuple[tuple[float, ...], int]]
     borders: Offsets
     pace: float
 
@@ -332,7 +332,7 @@ class Track:
             rows=np.concatenate([rows for _, rows in draft.rows] or [np.empty((0, WIDTH))]),
             starts=_starts(draft.rows, base, self._grid.frame_samples),
             notes={
-                key: (np.array(notes.values), notes.position)
+                key: (tuple(notes.values), notes.position)
                 for key, notes in draft.notes.items()
                 if notes.values
             },
