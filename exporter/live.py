@@ -6,6 +6,7 @@ Written and read by the exporter thread alone; what a scrape sees is the page th
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ class Layout:
         columns: Columns of frame measurements that are gauges.
         column_rows: Their rows.
         at_close: Keys that are known when a bucket closes.
+        frame_borders: Borders of the histograms of frame measurements.
     """
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
@@ -42,13 +44,16 @@ class Layout:
         self.rows = {metric.key: row for row, metric in enumerate(self.gauges)}
         self.histograms = tuple(metric for metric in known if metric.borders)
         self.borders = {
-            metric.key: np.array(metric.borders) / metric.scale for metric in self.histograms
+            metric.key: [border / metric.scale for border in metric.borders]
+            for metric in self.histograms
         }
         framed = [metric.key for metric in self.gauges if metric.key in COLUMNS]
         self.columns = [COLUMNS[key] for key in framed]
         self.column_rows = [self.rows[key] for key in framed]
         self.at_close = frozenset(metric.key for metric in self.gauges if metric.at_close)
-        self.frame_histograms = [key for key in self.borders if key in COLUMNS]
+        self.frame_borders = {
+            key: np.array(borders) for key, borders in self.borders.items() if key in COLUMNS
+        }
 
 
 @dataclass(slots=True)
@@ -123,9 +128,10 @@ class TapLive:
         keys, table = aggregates.keys, aggregates.table
         places = [place for place, key in enumerate(keys) if key in self._layout.at_close]
         rows = [self._layout.rows[keys[place]] for place in places]
-        self._latest[exemplar[0]] = rows, table[places]
-        for place in places:
-            mean = float(table[place, SUM] / table[place, COUNT])
+        latest = table[places]
+        self._latest[exemplar[0]] = rows, latest
+        means = (latest[:, SUM] / latest[:, COUNT]).tolist()
+        for place, mean in zip(places, means, strict=True):
             self.count_values(keys[place], [mean], exemplar)
 
     def forget(self, trace_id: str) -> None:
@@ -144,18 +150,27 @@ class TapLive:
         """
         self.frames += len(rows)
         self.clipped += int(rows[:, _CLIPPED].sum())
-        for key in self._layout.frame_histograms:
+        for key, borders in self._layout.frame_borders.items():
             column = rows[:, COLUMNS[key]]
-            self._count(key, column)
-            self._keep_exemplar(key, column[-newest:], exemplar)
+            known = column[~np.isnan(column)]
+            counts = self.histograms[key]
+            counts += np.bincount(borders.searchsorted(known), minlength=len(counts))
+            known = column[-newest:]
+            known = known[~np.isnan(known)]
+            if known.size:
+                self._keep_exemplar(key, float(known[-1]), exemplar)
 
     def count_values(
         self, key: str, values: Sequence[float], exemplar: tuple[str, int, int]
     ) -> None:
-        """Let values count in their histogram, if they have one."""
-        if key in self.histograms:
-            self._count(key, np.array(values))
-            self._keep_exemplar(key, np.array(values), exemplar)
+        """Let values, at least one and all known, count in their histogram, if they have one."""
+        borders = self._layout.borders.get(key)
+        if borders is not None:
+            # One or a few: making an array of them would take longer than finding their places.
+            counts = self.histograms[key]
+            for value in values:
+                counts[bisect_left(borders, value)] += 1
+            self._keep_exemplar(key, values[-1], exemplar)
 
     def count_audio(self, samples: int) -> None:
         """Count placed audio."""
@@ -194,18 +209,10 @@ class TapLive:
         self._second = max(second, self._second)
         return self._second % WINDOW_S
 
-    def _count(self, key: str, values: Column) -> None:
-        known = values[~np.isnan(values)]
-        places = np.searchsorted(self._layout.borders[key], known, side="left")
-        self.histograms[key] += np.bincount(places, minlength=len(self.histograms[key]))
-
-    def _keep_exemplar(self, key: str, values: Column, exemplar: tuple[str, int, int]) -> None:
+    def _keep_exemplar(self, key: str, value: float, exemplar: tuple[str, int, int]) -> None:
         """Keep the newest value, in the bucket that it falls into."""
-        known = values[~np.isnan(values)]
-        if known.size:
-            value = float(known[-1])
-            place = int(np.searchsorted(self._layout.borders[key], value, side="left"))
-            self.exemplars[key, place] = Exemplar(value, *exemplar)
+        place = bisect_left(self._layout.borders[key], value)
+        self.exemplars[key, place] = Exemplar(value, *exemplar)
 
 
 class StationLive:
