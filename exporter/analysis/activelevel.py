@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,8 @@ TIME_CONSTANT_S = 0.03
 HANGOVER_S = 0.2
 MARGIN_DB = 15.9
 BLOCKS_PER_SECOND = 1_000
-PIECE = 1_000
-"""Blocks that are read in one go: their samples stay in the cache."""
+PIECE = 100
+"""Pairs of blocks that are read in one go: of more, OpenBLAS might wake its threads."""
 THRESHOLDS = 15
 """1, 2, 4 ... 16384, as for 16-bit samples in ITU-T G.191."""
 
@@ -38,25 +39,21 @@ class _Recording:
     Attributes:
         samples: How many samples there are.
         energy: Sum of their squares.
-        envelope: float64 ``[blocks]``, in units of the samples.
+        envelope: float64 ``[blocks]``, in units of the samples: at each block the highest of the
+            last 200 ms, so that speech is where this lies above the threshold.
         block: Samples in a block.
-        hangover: Blocks that count as speech behind one above the threshold.
     """
 
     samples: int
     energy: float
     envelope: npt.NDArray[np.float64]
     block: int
-    hangover: int
 
     def level(self, threshold: float) -> float | None:
         """Spread the energy over the active time at a threshold; dBFS, None without such time."""
-        above = np.flatnonzero(self.envelope >= threshold)
-        if not above.size:
+        active = self.block * int(np.count_nonzero(self.envelope >= threshold))
+        if not active:
             return None
-        longest = self.hangover + 1
-        spans = np.minimum(above[1:] - above[:-1], longest).sum()
-        active = self.block * int(spans + min(self.envelope.size - above[-1], longest))
         # The last block may have been filled up.
         return _decibels(self.energy / min(active, self.samples))
 
@@ -84,20 +81,36 @@ def active_level(pcm: npt.NDArray[np.int16], rate: int) -> tuple[float, float]:
 def _read(pcm: npt.NDArray[np.int16], rate: int) -> _Recording:
     """Take the energy, and the envelope: the rectified signal smoothed twice with 30 ms."""
     block = rate // BLOCKS_PER_SECOND
-    means = np.empty(-(-pcm.size // block), np.float64)
-    real = np.empty((PIECE, block), np.float32)
-    average = np.full(block, 1.0 / block, np.float32)
-    energy = 0.0
-    for first in range(0, len(means), PIECE):
-        part = pcm[first * block : (first + PIECE) * block]
-        flat = real.reshape(-1)
-        flat[: part.size], flat[part.size :] = part, 0
-        energy += float(np.vecdot(real, real).sum(dtype=np.float64))
-        place = means[first : first + PIECE]
-        place[:] = (np.abs(real, out=real) @ average)[: len(place)]
+    blocks = -(-pcm.size // block)
+    # Two blocks in a row: products with one column, or with shorter rows, take far longer.
+    real = np.empty((-(-blocks // (2 * PIECE)), PIECE, 2 * block), np.float32)
+    flat = real.reshape(-1)
+    flat[: pcm.size], flat[pcm.size :] = pcm, 0
+    pieces = real.reshape(len(real), -1)
+    energy = float(np.vecdot(pieces, pieces).sum(dtype=np.float64))
+    np.abs(real, out=real)
+    means = (real @ _average_of_two(block)).reshape(-1)[:blocks].astype(np.float64)
     decay = math.exp(-block / (rate * TIME_CONSTANT_S))
     envelope = lfilter([(1.0 - decay) ** 2], [1.0, -2.0 * decay, decay**2], means)
-    return _Recording(pcm.size, energy, envelope, block, math.ceil(HANGOVER_S * rate / block))
+    held = _held(envelope, math.ceil(HANGOVER_S * rate / block))
+    return _Recording(pcm.size, energy, held, block)
+
+
+@lru_cache(maxsize=8)
+def _average_of_two(block: int) -> npt.NDArray[np.float32]:
+    """Return what takes two blocks to their means, float32 ``[2 * block, 2]``."""
+    return np.repeat(np.eye(2, dtype=np.float32) / block, block, axis=0)
+
+
+def _held(envelope: npt.NDArray[np.float64], hangover: int) -> npt.NDArray[np.float64]:
+    """Return the highest value at each block and the ``hangover`` blocks before it."""
+    held = np.concatenate([np.zeros(hangover), envelope])
+    seen = 1
+    while seen <= hangover:
+        more = min(seen, hangover + 1 - seen)
+        held = np.maximum(held[more:], held[:-more])
+        seen += more
+    return held
 
 
 def _active_level(recording: _Recording, long_term: float) -> float:
