@@ -23,7 +23,8 @@ MAINS_HZ = (50, 60)
 # back below it, but not on them.
 LEAST_RATE = 1_000
 TAPS_PER_STEP = 8
-PIECE = 250
+PIECE = 40
+"""Rows that are filtered in one go: of more, at 48 kHz, OpenBLAS wakes its threads."""
 MOST_HARMONICS = 5
 BESIDE_HZ = 10
 TINY = 1e-20
@@ -32,6 +33,7 @@ Samples = npt.NDArray[np.int16]
 Real = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+Bins = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def hum(pcm: Samples, rate: int, *, thresholds: HumThresholds = HUM) -> float:
         return np.nan
     step = largest_step(rate, rate // LEAST_RATE)
     power = _least_power(_thin_out(pcm, step), rate // step)
-    return float(any(_detected(power, mains, thresholds) for mains in MAINS_HZ))
+    return float(_detected(power, thresholds))
 
 
 @lru_cache(maxsize=8)
@@ -101,22 +103,30 @@ def _filter(step: int) -> Real:
     """Low-pass filter, -6 dB at half the reduced rate: a sinc behind a Hamming window.
 
     Returns:
-        float32 ``[step, TAPS_PER_STEP]``, the impulse response column by column.
+        float32 ``[8 * step, 15]``: what so many samples add to eight samples of the reduced rate,
+        and before them to the seven that began earlier.
     """
     taps = TAPS_PER_STEP * step
     impulse = np.sinc((np.arange(taps) - (taps - 1) / 2) / step) * np.hamming(taps)
     impulse /= impulse.sum() * FULL_SCALE
-    return np.ascontiguousarray(impulse.reshape(TAPS_PER_STEP, step).T, np.float32)
+    result = np.zeros((TAPS_PER_STEP, step, 2 * TAPS_PER_STEP - 1), np.float32)
+    for place, samples in enumerate(result):
+        samples[:, place : place + TAPS_PER_STEP] = impulse.reshape(TAPS_PER_STEP, step)[::-1].T
+    return result.reshape(taps, -1)
 
 
 def _thin_out(pcm: Samples, step: int) -> Real:
     """Filter and take every ``step``-th sample, silence behind the last."""
     count = len(pcm) // step
-    pieces = np.zeros((-(-(count + TAPS_PER_STEP) // PIECE), PIECE, step), np.float32)
-    pieces.reshape(-1)[: count * step] = pcm[: count * step]
-    # In pieces, so that OpenBLAS does not wake its threads.
-    parts = (pieces @ _filter(step)).reshape(-1, TAPS_PER_STEP)
-    return np.asarray(sum(parts[k : k + count, k] for k in range(TAPS_PER_STEP)))
+    pieces = -(-count // (TAPS_PER_STEP * PIECE))
+    real = np.empty((pieces, PIECE, TAPS_PER_STEP * step), np.float32)
+    flat = real.reshape(-1)
+    flat[: count * step], flat[count * step :] = pcm[: count * step], 0
+    parts = (real @ _filter(step)).reshape(pieces * PIECE, -1)
+    begun = TAPS_PER_STEP - 1
+    signal = parts[:, begun:].copy()
+    signal[:-1, 1:] += parts[1:, :begun]
+    return signal.reshape(-1)[:count]
 
 
 def _least_power(signal: Real, size: int) -> Values:
@@ -125,10 +135,11 @@ def _least_power(signal: Real, size: int) -> Values:
     Returns:
         float64 ``[311]``, mean square of the sine that would fill the bin.
     """
-    window = _hann(size)
-    windows = np.lib.stride_tricks.sliding_window_view(signal, size)[:: size // 2]
+    starts = range(0, len(signal) - size + 1, size // 2)
+    windows = np.stack([signal[start : start + size] for start in starts])
+    windows *= _hann(size)
     looked_at = slice(max(MAINS_HZ) * MOST_HARMONICS + BESIDE_HZ + 1)
-    spectra = np.abs(scipy.fft.rfft(windows * window)[:, looked_at])
+    spectra = np.abs(scipy.fft.rfft(windows)[:, looked_at])
     return np.asarray(2 * spectra.min(axis=0).astype(np.float64) ** 2)
 
 
@@ -139,28 +150,41 @@ def _hann(size: int) -> Real:
     return np.asarray(window / size, np.float32)
 
 
-def _detected(power: Values, mains: int, thresholds: HumThresholds) -> bool:
-    """Tell whether harmonics of one mains frequency stand out."""
-    orders = range(1, thresholds.harmonics + 1)
-    heights = [_height(power, mains, order, thresholds) for order in orders]
-    lines = sum(height >= thresholds.line_db for height in heights)
-    return max(heights[:2]) >= thresholds.main_db and lines >= thresholds.lines
+def _detected(power: Values, thresholds: HumThresholds) -> bool:
+    """Tell whether harmonics of one mains frequency stand out over the bins beside them."""
+    lines, beside = _places(thresholds.harmonics, thresholds.wander_hz)
+    power = np.append(power, [0.0, np.inf])
+    line, floor = power[lines].max(axis=1), 10 ** (thresholds.floor_dbfs / 10)
+    is_heard = line >= floor
+    if not is_heard.any():
+        return False
+    median = np.sort(power[beside], axis=1)[:, BESIDE_HZ - 1 : BESIDE_HZ + 1].mean(axis=1)
+    ratio = np.where(is_heard, line, 0.0) / np.maximum(median, TINY)
+    ratio = ratio.reshape(len(MAINS_HZ), -1)
+    main = ratio[:, :2].max(axis=1) >= 10 ** (thresholds.main_db / 10)
+    others = np.count_nonzero(ratio >= 10 ** (thresholds.line_db / 10), axis=1)
+    return bool((main & (others >= thresholds.lines)).any())
 
 
-def _height(power: Values, mains: int, order: int, thresholds: HumThresholds) -> float:
-    """Height of a harmonic over the bins beside it, in dB; minus infinity below the floor.
+@lru_cache(maxsize=8)
+def _places(harmonics: int, wander_hz: float) -> tuple[Bins, Bins]:
+    """Return where lines are looked for, and their neighbours, a row for each harmonic.
 
     The window spreads a line over two bins either way: those are left out. The median of the rest,
-    up to 10 Hz away, takes no notice of one more line.
+    up to 10 Hz away, takes no notice of one more line. Rows are filled up with the last two bins,
+    which are nothing and infinity, the neighbours with as many of both, so that their median stays.
     """
-    centre, reach = mains * order, math.ceil(order * thresholds.wander_hz)
-    line = power[centre - reach : centre + reach + 1].max()
-    if line < 10 ** (thresholds.floor_dbfs / 10):
-        return -math.inf
-    below = power[centre - BESIDE_HZ : centre - reach - 2]
-    above = power[centre + reach + 3 : centre + BESIDE_HZ + 1]
-    beside = max(float(np.median(np.concatenate([below, above]))), TINY)
-    return 10 * math.log10(line / beside)
+    lines = np.full((len(MAINS_HZ) * harmonics, 2 * BESIDE_HZ), -2)
+    beside = lines.copy()
+    beside[:, ::2] = -1
+    orders = [(mains, order) for mains in MAINS_HZ for order in range(1, harmonics + 1)]
+    for row, (mains, order) in enumerate(orders):
+        offsets = np.arange(-BESIDE_HZ, BESIDE_HZ + 1)
+        reach = math.ceil(order * wander_hz)
+        inner, outer = offsets[abs(offsets) <= reach], offsets[abs(offsets) > reach + 2]
+        lines[row, : len(inner)] = mains * order + inner
+        beside[row, : len(outer)] = mains * order + outer
+    return lines, beside
 
 
 def hiss(
@@ -187,7 +211,13 @@ def hiss(
     if np.count_nonzero(pause) < thresholds.frames:
         return np.nan
     return float(
-        np.median(rms_dbfs[pause]) >= thresholds.level_dbfs
-        and np.median(flatness[pause]) >= thresholds.flatness
-        and np.median(high_band[pause] - rms_dbfs[pause]) >= thresholds.high_band_db
+        _median(rms_dbfs[pause]) >= thresholds.level_dbfs
+        and _median(flatness[pause]) >= thresholds.flatness
+        and _median(high_band[pause] - rms_dbfs[pause]) >= thresholds.high_band_db
     )
+
+
+def _median(values: Values) -> float:
+    """Return the median of known values, several times as fast as numpy's."""
+    rising, half = np.sort(values), len(values) // 2
+    return float(rising[half] + rising[~half]) / 2
