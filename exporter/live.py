@@ -22,6 +22,7 @@ WINDOW_S = 5
 _CLIPPED = COLUMNS["pcm.clipped_samples"]
 
 Column = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
 
 
 class Layout:
@@ -35,7 +36,8 @@ class Layout:
         columns: Columns of frame measurements that are gauges.
         column_rows: Their rows.
         at_close: Keys that are known when a bucket closes.
-        frame_borders: Borders of the histograms of frame measurements.
+        edges: The same as arrays, for many values at a time.
+        frame_histograms: Keys of the histograms of frame measurements.
     """
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
@@ -51,9 +53,8 @@ class Layout:
         self.columns = [COLUMNS[key] for key in framed]
         self.column_rows = [self.rows[key] for key in framed]
         self.at_close = frozenset(metric.key for metric in self.gauges if metric.at_close)
-        self.frame_borders = {
-            key: np.array(borders) for key, borders in self.borders.items() if key in COLUMNS
-        }
+        self.edges = {key: np.array(borders) for key, borders in self.borders.items()}
+        self.frame_histograms = [key for key in self.borders if key in COLUMNS]
 
 
 @dataclass(slots=True)
@@ -95,8 +96,8 @@ class TapLive:
         self._max = np.full(shape, -np.inf)
         self._second = 0
         # Of the last bucket of each trace: rows of gauges, and their aggregates.
-        self._latest: dict[str, tuple[list[int], Table]] = {}
-        self._over: dict[str, tuple[list[int], Table]] = {}
+        self._latest: dict[str, tuple[Places, Table]] = {}
+        self._over: dict[str, tuple[Places, Table]] = {}
 
     def see_frames(self, rows: Matrix, second: int) -> None:
         """Let frames count in the gauges; NaN counts nowhere."""
@@ -127,7 +128,8 @@ class TapLive:
         """
         keys, table = aggregates.keys, aggregates.table
         places = [place for place, key in enumerate(keys) if key in self._layout.at_close]
-        rows = [self._layout.rows[keys[place]] for place in places]
+        # Arrays both: in a list, they would be long-lived for the garbage collector.
+        rows = np.array([self._layout.rows[keys[place]] for place in places], np.intp)
         latest = table[places]
         self._latest[exemplar[0]] = rows, latest
         means = (latest[:, SUM] / latest[:, COUNT]).tolist()
@@ -150,15 +152,18 @@ class TapLive:
         """
         self.frames += len(rows)
         self.clipped += int(rows[:, _CLIPPED].sum())
-        for key, borders in self._layout.frame_borders.items():
+        for key in self._layout.frame_histograms:
             column = rows[:, COLUMNS[key]]
-            known = column[~np.isnan(column)]
-            counts = self.histograms[key]
-            counts += np.bincount(borders.searchsorted(known), minlength=len(counts))
+            self._count(key, column[~np.isnan(column)])
             known = column[-newest:]
             known = known[~np.isnan(known)]
             if known.size:
                 self._keep_exemplar(key, float(known[-1]), exemplar)
+
+    def count_many(self, key: str, values: Sequence[float], exemplar: tuple[str, int, int]) -> None:
+        """Let values, at least one and all known, count in their histogram."""
+        self._count(key, np.array(values))
+        self._keep_exemplar(key, values[-1], exemplar)
 
     def count_values(
         self, key: str, values: Sequence[float], exemplar: tuple[str, int, int]
@@ -209,10 +214,20 @@ class TapLive:
         self._second = max(second, self._second)
         return self._second % WINDOW_S
 
+    def _count(self, key: str, known: Column) -> None:
+        counts = self.histograms[key]
+        places = self._layout.edges[key].searchsorted(known)
+        counts += np.bincount(places, minlength=len(counts))
+
     def _keep_exemplar(self, key: str, value: float, exemplar: tuple[str, int, int]) -> None:
         """Keep the newest value, in the bucket that it falls into."""
-        place = bisect_left(self._layout.borders[key], value)
-        self.exemplars[key, place] = Exemplar(value, *exemplar)
+        place = key, bisect_left(self._layout.borders[key], value)
+        kept = self.exemplars.get(place)
+        if kept is None:
+            self.exemplars[place] = Exemplar(value, *exemplar)
+        else:
+            kept.value = value
+            kept.trace_id, kept.bucket_ns, kept.at_ns = exemplar
 
 
 class StationLive:

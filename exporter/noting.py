@@ -57,7 +57,7 @@ class Noting:
             if gathered.newest:
                 run, position = gathered.newest
                 live.see_values(_LATENCY, gathered.latencies, second)
-                live.count_values(_LATENCY, gathered.latencies, run.exemplar_at(position))
+                live.count_many(_LATENCY, gathered.latencies, run.exemplar_at(position))
             gathered.depths.clear()
             gathered.latencies.clear()
             gathered.newest = None
