@@ -3,9 +3,10 @@
 Three steps, each looking closer, all for the largest absolute correlation. A *coarse* one over
 +-500 ms on both signals at about 2 kHz, by FFT, gives a few lags that may be it: voiced speech
 resembles itself a pitch period later. A *fine* one, on PRE's speech frames at the full rate, takes
-the best whole sample near any of them; where the lag known so far still correlates as nothing else
-can, the coarse one is left out. The cross spectrum of the frames aligned to that sample
+the best whole sample near any of them. The cross spectrum of the frames aligned to that sample
 gives the rest: the *fraction* of a sample at which their correlation, interpolated, is largest.
+Where the lag known so far still correlates as nothing else can, which its cross spectrum tells as
+well, the first two are left out.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ SURE_CORRELATION = 0.9
 """Over seconds of speech, no other lag comes near this one."""
 LEAST_FRACTION = 0.005
 """A smaller part of a sample may stay: the SNR that it costs is beyond 35 dB."""
+FIRST_BIN = 2
+"""Hann's window puts a direct current into the bins below."""
 
 Samples = npt.NDArray[np.int16]
 Signal = npt.NDArray[np.float32]
 Spectra = npt.NDArray[np.complex64]
+Cross = npt.NDArray[np.complex128]
 Places = npt.NDArray[np.int64]
 Truths = npt.NDArray[np.bool_]
 Ranges = tuple[tuple[int, int], ...]
@@ -41,17 +45,18 @@ _MAX_CANDIDATES = 4
 # A coarse peak lacks what lies above 1 kHz and between coarse samples: those that come near the
 # highest are looked at again.
 _PEAK_SHARE = 0.6
-# Where a delay wanders between two buckets.
+# How far from a lag others are looked at, to tell that it is a peak.
 _BESIDE = 2
 # Mean square of a signal at -120 dBFS, about: what is left when a direct current is taken off.
 _NOTHING = 1e-3
 # A direct current is known well enough from every eighth sample.
 _MEAN_STEP = 8
-# So much speech, from all over the bucket, is enough to tell whether a lag still holds.
-_CONFIRMING_FRAMES = 64
-# And so much to find it, or to say that there is none: more than 2 s.
+# So much speech, from all over the bucket, is enough to find a lag, or to say that there is none:
+# more than 2 s.
 _SEARCHED_FRAMES = 150
 _NEWTON_STEPS = 3
+# What is left after a step is about its cube.
+_SMALL_STEP = 1e-3
 _MAX_FRACTION = 0.75
 # What is transformed beside a frame to delay it, at least; rows of 64 samples make it fast.
 _MIN_MARGIN = 24
@@ -84,9 +89,8 @@ def rows(pcm: Samples, starts: Places, length: int) -> Samples:
     """
     if starts.size and starts[-1] - starts[0] == (starts.size - 1) * length:
         return pcm[starts[0] : starts[-1] + length].reshape(-1, length)
-    step = pcm.strides[0]
-    shape = (pcm.size - length + 1, length)
-    return np.asarray(as_strided(pcm, shape, (step, step), writeable=False)[starts])
+    every = np.ndarray((pcm.size - length + 1, length), pcm.dtype, pcm, 0, 2 * pcm.strides)
+    return np.asarray(every[starts])
 
 
 def inside(starts: Places, length: int, ranges: Ranges) -> Truths:
@@ -99,17 +103,16 @@ def inside(starts: Places, length: int, ranges: Ranges) -> Truths:
     """
     if not ranges:
         return np.zeros(starts.shape, np.bool_)
+    if len(ranges) == 1:  # as most often
+        return np.asarray((starts >= ranges[0][0]) & (starts <= ranges[0][1] - length))
     first, stop = np.array(ranges, np.int64).T
-    if len(ranges) > 1:
-        is_apart = first[1:] > stop[:-1]
-        first, stop = first[np.r_[True, is_apart]], stop[np.r_[is_apart, True]]
+    is_apart = first[1:] > stop[:-1]
+    first, stop = first[np.r_[True, is_apart]], stop[np.r_[is_apart, True]]
     piece = np.searchsorted(first, starts, side="right") - 1
     return np.asarray((piece >= 0) & (starts + length <= stop[piece]))
 
 
-def find_lag(
-    pre: Audio, post: Audio, *, speech: Places, rate: int, known: float | None = None
-) -> Lag:
+def find_lag(pre: Audio, post: Audio, *, speech: Places, rate: int) -> Lag:
     """Find the lag of POST behind PRE, in whole samples, with the largest absolute correlation.
 
     Args:
@@ -117,34 +120,46 @@ def find_lag(
         post: The tap POST.
         speech: First samples of PRE's speech frames, int64 ``[F]``.
         rate: Samples a second.
-        known: A lag that may still be right.
 
     Returns:
         A lag within +-500 ms and its correlation on the speech frames, which is 0 when nothing
         correlates, such as at a tap without sound.
     """
-    factor = rate // _COARSE_HZ
-    # One sample less than 500 ms: a fraction may follow.
-    limit = int(MAX_DELAY_S * rate) - 1
+    factor, limit = rate // _COARSE_HZ, _limit(rate)
     pre_mean, post_mean = _mean(pre), _mean(post)
-
-    def search(most: int) -> _FineSearch:
-        some = speech[:: 1 + len(speech) // most]
-        frames = rows(pre.pcm, some, rate // FRAMES_PER_SECOND) - pre_mean
-        return _FineSearch(frames, some, post.pcm, post_mean)
-
-    if known is not None and (lag := search(_CONFIRMING_FRAMES).confirmed(round(known), limit)):
-        return lag
     slow = _decimated(pre, factor, pre_mean), _decimated(post, factor, post_mean)
     # One coarse step more: a peak at the limit may round to it.
     lags = _coarse_lags(*slow, limit // factor + 1)
     centres = (max(factor - limit, min(lag * factor, limit - factor)) for lag in lags)
-    fine = search(_SEARCHED_FRAMES)
+    some = speech[:: 1 + len(speech) // _SEARCHED_FRAMES]
+    frames = rows(pre.pcm, some, rate // FRAMES_PER_SECOND) - pre_mean
+    fine = _FineSearch(frames, some, post.pcm, post_mean)
     found = (fine.best(centre, factor) for centre in centres)
     return max(found, key=lambda lag: abs(lag.correlation), default=Lag(0, 0.0))
 
 
-def fraction(cross: npt.NDArray[np.complex128], length: int) -> float:
+def is_within(lag: int, rate: int) -> bool:
+    """Tell whether a lag, and those beside it, are ones that a search can find."""
+    return abs(lag) + _BESIDE <= _limit(rate)
+
+
+def peak_correlation(cross: Cross, pre_energy: float, post_energy: float, length: int) -> float:
+    """Return the correlation of aligned frames without direct current, 0 if no lag for a peak.
+
+    Args:
+        cross: Cross spectrum of the frames, ``[length // 2 + 1]``.
+        pre_energy: Sum of PRE's power spectra from ``FIRST_BIN`` on, above 0.
+        post_energy: Sum of POST's, above 0.
+        length: Samples of a frame.
+    """
+    products = (_turns(length) @ cross[FIRST_BIN:]).real
+    middle = float(products[_BESIDE])
+    if abs(middle) < np.abs(products).max():
+        return 0.0
+    return middle / math.sqrt(pre_energy * post_energy)
+
+
+def fraction(cross: Cross, length: int) -> float:
     """Find the lag, in parts of a sample, at which the correlation of aligned frames is largest.
 
     Newton's method on the real part of ``sum S(w) exp(jwt)`` from ``t = 0``, where S is the cross
@@ -155,14 +170,17 @@ def fraction(cross: npt.NDArray[np.complex128], length: int) -> float:
         length: Samples of a frame.
     """
     omega = 2.0 * np.pi / length * np.arange(cross.size)
+    slope = omega * cross
     lag = 0.0
     for _ in range(_NEWTON_STEPS):
-        turned = cross * np.exp(1j * lag * omega)
-        bend = float(np.dot(omega**2, turned.real))
+        turned = slope * np.exp(1j * lag * omega) if lag else slope
+        bend = float(np.dot(omega, turned.real))
         if not bend:
             break
-        lag -= float(np.dot(omega, turned.imag)) / bend
-        lag = max(-_MAX_FRACTION, min(lag, _MAX_FRACTION))
+        step = float(turned.imag.sum()) / bend
+        lag = max(-_MAX_FRACTION, min(lag - step, _MAX_FRACTION))
+        if abs(step) < _SMALL_STEP:
+            break
     return lag
 
 
@@ -171,9 +189,11 @@ def spectra(frames: Signal) -> Spectra:
     return np.asarray(fft.rfft(frames * window(frames.shape[1]), overwrite_x=True))
 
 
-def cross_spectrum(pre: Spectra, post: Spectra) -> npt.NDArray[np.complex128]:
+def cross_spectrum(pre: Spectra, post: Spectra) -> Cross:
     """Sum ``conj(PRE) POST`` over frames: ``[n // 2 + 1]``."""
-    return np.asarray((pre.conj() * post).sum(axis=0), np.complex128)
+    product = pre.conj()
+    product *= post
+    return np.asarray(product.sum(axis=0), np.complex128)
 
 
 @lru_cache(maxsize=8)
@@ -182,6 +202,15 @@ def window(samples: int) -> Signal:
     hann = np.hanning(samples + 1)[:-1].astype(np.float32)
     hann.flags.writeable = False
     return hann
+
+
+@lru_cache(maxsize=8)
+def _turns(length: int) -> Cross:
+    """Return what makes of a cross spectrum the products at the lags about 0: ``[lags, bins]``."""
+    omega = 2.0 * np.pi / length * np.arange(FIRST_BIN, length // 2 + 1)
+    turns = np.exp(1j * np.arange(-_BESIDE, _BESIDE + 1)[:, None] * omega)
+    turns.flags.writeable = False
+    return np.asarray(turns)
 
 
 def delayed(pcm: Samples, starts: Places, length: int, *, by: float) -> Signal:
@@ -210,6 +239,11 @@ def delayed(pcm: Samples, starts: Places, length: int, *, by: float) -> Signal:
     turn = np.exp(-2j * np.pi / size * by * np.arange(turned.shape[1]))
     turned *= turn.astype(np.complex64)
     return np.asarray(fft.irfft(turned, size, overwrite_x=True)[:, margin : margin + length])
+
+
+def _limit(rate: int) -> int:
+    """Return the largest lag: a sample less than 500 ms, for a fraction may follow."""
+    return int(MAX_DELAY_S * rate) - 1
 
 
 def _mean(audio: Audio) -> np.float32:
@@ -254,14 +288,6 @@ class _FineSearch:
         self._frames, self._starts = frames, starts
         self._energy = _energy(frames)
         self._post, self._mean = post, mean
-
-    def confirmed(self, lag: int, limit: int) -> Lag | None:
-        """Return the lag that was known, or the one beside it, if it leaves no doubt."""
-        if abs(lag) + _BESIDE > limit:
-            return None
-        found = self.best(lag, _BESIDE)
-        is_peak = abs(found.samples - lag) < _BESIDE
-        return found if is_peak and abs(found.correlation) >= SURE_CORRELATION else None
 
     def best(self, lag: int, reach: int) -> Lag:
         """Return the lag within ``lag +- reach`` whose absolute correlation is largest.

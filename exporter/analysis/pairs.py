@@ -104,59 +104,80 @@ def compare(
     Returns:
         The metrics; nothing when PRE has no speech.
     """
-    samples = rate // FRAMES_PER_SECOND
-    speech = pre.starts[pre.speech & inside(pre.starts, samples, pre.ranges)]
+    speech = pre.starts[pre.speech & inside(pre.starts, rate // FRAMES_PER_SECOND, pre.ranges)]
     if not speech.size:
         return Comparison()
-    taps = Audio(pre.pcm, pre.ranges), Audio(post.pcm, post.ranges)
-    lag = alignment.find_lag(*taps, speech=speech, rate=rate, known=known_delay)
-    is_known = abs(lag.correlation) >= MIN_CORRELATION
-    pair = _Pair(pre, post, samples, lag.samples if is_known else round(known_delay or 0.0))
-    sound = pair.sound()
-    delay = pair.shift + sound.fraction() if is_known else known_delay or 0.0
-    frames, bucket = _measure(pair, sound, delay, silence_dbfs)
+    pair, correlation = _aligned(pre, post, speech, rate, known_delay)
+    is_known = abs(correlation) >= MIN_CORRELATION
+    if is_known:
+        pair.sound.delay_to_peak()
+    delay = pair.shift + pair.sound.delay
+    frames, bucket = _measure(pair, delay, silence_dbfs)
     if is_known:
         bucket["pair.delay_ms"] = 1e3 * delay / rate
-        bucket["pair.polarity_inverted"] = float(lag.correlation < 0.0)
-    correlation = abs(lag.correlation) if post.speech.any() else None
-    return Comparison(frames, bucket, correlation, delay if is_known else None)
+        bucket["pair.polarity_inverted"] = float(correlation < 0.0)
+    size = abs(correlation) if post.speech.any() else None
+    return Comparison(frames, bucket, size, delay if is_known else None)
 
 
-def _measure(
-    pair: _Pair, sound: _Sound, delay: float, silence_dbfs: float
-) -> tuple[dict[str, Column], Metrics]:
+def _aligned(
+    pre: Side, post: Side, speech: Places, rate: int, known: float | None
+) -> tuple[_Pair, float]:
+    """Lay POST beside PRE, and return their signed correlation with it.
+
+    The search is left out where the known delay leaves no doubt; where it finds that very delay,
+    nothing is laid again.
+    """
+    samples = rate // FRAMES_PER_SECOND
+    pair = None if known is None else _Pair(pre, post, samples, known)
+    if pair and alignment.is_within(pair.shift, rate):
+        # Speech that has no partner counts as unlike: a few frames prove little.
+        correlation = pair.sound.correlation() * math.sqrt(pair.sound.count / speech.size)
+        if abs(correlation) >= alignment.SURE_CORRELATION:
+            return pair, correlation
+    taps = Audio(pre.pcm, pre.ranges), Audio(post.pcm, post.ranges)
+    lag = alignment.find_lag(*taps, speech=speech, rate=rate)
+    delay = lag.samples if abs(lag.correlation) >= MIN_CORRELATION else known or 0.0
+    if not pair or pair.shift != round(delay):
+        pair = _Pair(pre, post, samples, delay)
+    return pair, lag.correlation
+
+
+def _measure(pair: _Pair, delay: float, silence_dbfs: float) -> tuple[dict[str, Column], Metrics]:
     """Compute every metric that needs no more than an alignment."""
+    sound = pair.sound
     bucket = pair.speech_lost(silence_dbfs) | pair.added_silence()
     frames = {"pair.loudness_delta_lu": pair.loudness_delta(delay)}
     if sound.count:
-        sound.delay_pre(delay - pair.shift)
-        bucket |= sound.coherence() | pair.limited(sound)
-        frames["pair.gain_db"] = sound.gain_db()
-        frames["pair.segmental_snr_db"] = sound.snr_db()
+        bucket |= sound.coherence() | pair.limited()
+        frames["pair.gain_db"], frames["pair.segmental_snr_db"] = sound.gain_and_snr_db()
         frames["pair.log_spectral_distance_db"] = sound.spectral_distance_db()
     return {key: values for key, values in frames.items() if values.size}, bucket
 
 
 class _Pair:
-    """Both taps, POST laid so that its sample ``n + shift`` stands beside PRE's sample n."""
+    """Both taps, POST laid so that its sample ``n + shift`` stands beside PRE's sample n.
 
-    def __init__(self, pre: Side, post: Side, samples: int, shift: int) -> None:
+    Attributes:
+        shift: The delay as a whole number of samples.
+        sound: The speech frames that are digital silence at neither tap.
+    """
+
+    def __init__(self, pre: Side, post: Side, samples: int, delay: float) -> None:
         self._pre, self._post = pre, post
         self._samples = samples
-        self.shift = shift
+        self.shift = round(delay)
         is_counted = inside(pre.starts, samples, pre.ranges)
-        is_counted &= inside(pre.starts + shift, samples, post.ranges)
+        is_counted &= inside(pre.starts + self.shift, samples, post.ranges)
         self._counted = pre.starts[is_counted]
         self._speech = np.flatnonzero(is_counted & pre.speech)
-        places = pre.starts[self._speech] + shift
-        self._beside = rows(post.pcm, places, samples).astype(np.float32)
-        self._energy = _products(self._beside, self._beside)
-
-    def sound(self) -> _Sound:
-        """Return the speech frames that are digital silence at neither tap."""
-        is_heard = (self._energy > 0.0) & (self._pre.rms_dbfs[self._speech] > FLOOR_DBFS)
-        heard = slice(None) if is_heard.all() else is_heard
-        return _Sound(self._pre.pcm, self._pre.starts[self._speech][heard], self._beside[heard])
+        starts = pre.starts[self._speech]
+        beside = rows(post.pcm, starts + self.shift, samples).astype(np.float32)
+        self._energy = _products(beside, beside)
+        is_heard = (self._energy > 0.0) & (pre.rms_dbfs[self._speech] > FLOOR_DBFS)
+        if not is_heard.all():
+            starts, beside = starts[is_heard], beside[is_heard]
+        self.sound = _Sound(pre.pcm, starts, beside, delay - self.shift)
 
     def speech_lost(self, silence_dbfs: float) -> Metrics:
         """Return the share of PRE's speech that is silent at POST, and was not at PRE."""
@@ -192,7 +213,7 @@ class _Pair:
         delta = loudness[nearest] - self._pre.momentary[self._speech]
         return np.asarray(delta[(starts[nearest] <= target + half) & ~np.isnan(delta)])
 
-    def limited(self, sound: _Sound) -> Metrics:
+    def limited(self) -> Metrics:
         """Return the share of samples that the usual gain would carry above POST's peak.
 
         Where POST is digital silence, a packet is missing, and nothing was limited.
@@ -200,7 +221,7 @@ class _Pair:
         after = rows(self._post.pcm, self._counted + self.shift, self._samples)
         high, low = after.max(axis=1), after.min(axis=1)
         peak = max(int(high.max()), -int(low.min()))
-        gain = sound.usual_gain(peak)
+        gain = self.sound.usual_gain(peak)
         if not gain:
             return {}
         before = rows(self._pre.pcm, self._counted[(high != 0) | (low != 0)], self._samples)
@@ -210,57 +231,79 @@ class _Pair:
 
 
 class _Sound:
-    """Speech frames of both taps, neither digital silence, aligned to a whole sample at first."""
+    """Speech frames of both taps, neither digital silence, PRE delayed by part of a sample.
 
-    def __init__(self, pcm: Samples, starts: Places, post: Signal) -> None:
+    Attributes:
+        count: How many frames.
+        delay: The part of a sample.
+    """
+
+    def __init__(self, pcm: Samples, starts: Places, post: Signal, delay: float) -> None:
         self._pcm, self._starts, self._post = pcm, starts, post
         self.count, self._samples = post.shape
-        self._pre = rows(pcm, starts, self._samples).astype(np.float32)
-        self._pre_spectra = alignment.spectra(self._pre)
-        self._post_spectra = alignment.spectra(self._post)
-        self._cross = alignment.cross_spectrum(self._pre_spectra, self._post_spectra)
+        self._post_spectra = alignment.spectra(post)
+        self._post_power = _power(self._post_spectra)
+        self._post_sum = self._post_power.sum(axis=0)
+        self._delay_pre(delay)
 
-    def fraction(self) -> float:
-        """Return the part of a sample that POST lies further behind."""
-        return alignment.fraction(self._cross, self._samples)
-
-    def delay_pre(self, by: float) -> None:
-        """Delay PRE by part of a sample, and measure."""
-        if abs(by) >= alignment.LEAST_FRACTION:
+    def _delay_pre(self, by: float) -> None:
+        if abs(by) < alignment.LEAST_FRACTION:
+            by = 0.0
+            self._pre = rows(self._pcm, self._starts, self._samples).astype(np.float32)
+        else:
             self._pre = alignment.delayed(self._pcm, self._starts, self._samples, by=by)
-            self._pre_spectra = alignment.spectra(self._pre)
-            self._cross = alignment.cross_spectrum(self._pre_spectra, self._post_spectra)
-        self._pre_power, self._post_power = _power(self._pre_spectra), _power(self._post_spectra)
-        self._pre_energy = np.maximum(_products(self._pre, self._pre), _TINY)
-        self._post_energy = _products(self._post, self._post)
-        self._product = _products(self._pre, self._post)
+        self.delay = by
+        spectra = alignment.spectra(self._pre)
+        self._cross = alignment.cross_spectrum(spectra, self._post_spectra)
+        self._pre_power = _power(spectra)
+        self._pre_sum = self._pre_power.sum(axis=0)
 
-    def gain_db(self) -> Column:
-        """Return level of POST less level of PRE, ``[F]``."""
-        return np.asarray(10.0 * np.log10(self._post_energy / self._pre_energy))
+    def delay_to_peak(self) -> None:
+        """Delay PRE by what is left of the delay, unless that is next to nothing."""
+        rest = alignment.fraction(self._cross, self._samples)
+        if abs(rest) >= alignment.LEAST_FRACTION:
+            self._delay_pre(self.delay + rest)
+            rest = alignment.fraction(self._cross, self._samples)
+        self.delay += rest
 
-    def snr_db(self) -> Column:
-        """Return the segmental SNR, PRE under one signed gain being the signal, ``[F]``."""
-        gain = self._product.sum() / self._pre_energy.sum()
-        signal = gain**2 * self._pre_energy
-        noise = self._post_energy - 2.0 * gain * self._product + signal
+    def correlation(self) -> float:
+        """Return the signed correlation, 0 where it is larger at a whole lag beside."""
+        return alignment.peak_correlation(self._cross, *self._levels(), self._samples)
+
+    def _levels(self) -> tuple[float, float]:
+        """Return the power of PRE and POST without direct current, above 0."""
+        pre, post = (each[alignment.FIRST_BIN :].sum() for each in (self._pre_sum, self._post_sum))
+        return max(float(pre), _TINY), max(float(post), _TINY)
+
+    def gain_and_snr_db(self) -> tuple[Column, Column]:
+        """Return what they are at each frame, ``[F]``.
+
+        The gain is the level of POST less that of PRE; in the segmental SNR, PRE under one signed
+        gain is the signal.
+        """
+        pre = np.maximum(_products(self._pre, self._pre), _TINY)
+        post = _products(self._post, self._post)
+        product = _products(self._pre, self._post)
+        gain = product.sum() / pre.sum()
+        signal = gain**2 * pre
+        noise = post - 2.0 * gain * product + signal
         ratio = np.maximum(signal, _TINY) / np.maximum(noise, _TINY)
-        return np.asarray(np.clip(10.0 * np.log10(ratio), *_SNR_RANGE_DB))
+        snr = np.clip(10.0 * np.log10(ratio), *_SNR_RANGE_DB)
+        return np.asarray(10.0 * np.log10(post / pre)), np.asarray(snr)
 
     def spectral_distance_db(self) -> Column:
         """Return the RMS difference of the spectra in decibels, less that of the level, ``[F]``.
 
-        The level is that of the bucket's speech without direct current, which Hann's window puts
-        into two bins. The bins of a frame add up to its mean square, full scale is 32768 squared;
-        what lies below -80 dB counts as -80 dB.
+        The level is that of the bucket's speech without direct current. The bins of a frame add up
+        to its mean square, full scale is 32768 squared; what lies below -80 dB counts as -80 dB.
         """
-        pre_level = max(float(self._pre_power[:, 2:].sum(dtype=np.float64)), _TINY)
-        post_level = float(self._post_power[:, 2:].sum(dtype=np.float64))
+        pre_level, post_level = self._levels()
         unit = self._samples * float(np.square(alignment.window(self._samples)).sum()) / 2.0
         floor = np.float32(unit * FULL_SCALE**2 * 10.0 ** (_SPECTRUM_FLOOR_DB / 10.0))
-        ratio = np.maximum(self._pre_power * np.float32(post_level / pre_level), floor)
-        ratio /= np.maximum(self._post_power, floor)
-        nepers = np.log(ratio)
+        nepers = self._pre_power * np.float32(post_level / pre_level)
+        np.maximum(nepers, floor, out=nepers)
+        nepers /= np.maximum(self._post_power, floor)
+        np.log(nepers, out=nepers)
         mean_square = _products(nepers, nepers) / nepers.shape[1]
         return np.asarray(10.0 / math.log(10.0) * np.sqrt(mean_square))
 
@@ -268,8 +311,8 @@ class _Sound:
         """Return the magnitude-squared coherence of 300 to 3400 Hz, the mean over bins."""
         if self.count < _MIN_SEGMENTS:
             return {}
-        power = self._pre_power[:, _COHERENCE_BINS].sum(axis=0, dtype=np.float64)
-        power *= self._post_power[:, _COHERENCE_BINS].sum(axis=0, dtype=np.float64)
+        power = self._pre_sum[_COHERENCE_BINS].astype(np.float64)
+        power *= self._post_sum[_COHERENCE_BINS]
         is_there = power > 0.0
         if not is_there.any():
             return {}
@@ -288,7 +331,9 @@ class _Sound:
 
 def _power(spectra: Spectra) -> Signal:
     """Return the squared magnitudes."""
-    return np.asarray(spectra.real**2 + spectra.imag**2)
+    power = np.square(spectra.real)
+    power += np.square(spectra.imag)
+    return np.asarray(power)
 
 
 def _products(left: Signal, right: Signal) -> Column:
