@@ -204,14 +204,14 @@ class _Pair:
 
     def loudness_delta(self, delay: float) -> Column:
         """Return momentary loudness of POST, shifted by whole frames, less that of PRE."""
+        starts, last = self._post.starts, self._post.starts.size - 1
+        if last < 0:
+            return np.empty(0)
         half = self._samples // 2
         target = self._pre.starts[self._speech] + round(delay / self._samples) * self._samples
-        # One more at the end, for what lies behind the last frame.
-        starts = np.append(self._post.starts, np.iinfo(np.int64).max)
-        loudness = np.append(self._post.momentary, np.nan)
-        nearest = np.searchsorted(starts, target - half)
-        delta = loudness[nearest] - self._pre.momentary[self._speech]
-        return np.asarray(delta[(starts[nearest] <= target + half) & ~np.isnan(delta)])
+        nearest = np.minimum(np.searchsorted(starts, target - half), last)
+        delta = self._post.momentary[nearest] - self._pre.momentary[self._speech]
+        return np.asarray(delta[(np.abs(starts[nearest] - target) <= half) & ~np.isnan(delta)])
 
     def limited(self) -> Metrics:
         """Return the share of samples that the usual gain would carry above POST's peak.
@@ -219,14 +219,17 @@ class _Pair:
         Where POST is digital silence, a packet is missing, and nothing was limited.
         """
         after = rows(self._post.pcm, self._counted + self.shift, self._samples)
-        high, low = after.max(axis=1), after.min(axis=1)
-        peak = max(int(high.max()), -int(low.min()))
+        peak = max(int(after.max()), -int(after.min()))
         gain = self.sound.usual_gain(peak)
         if not gain:
             return {}
-        before = rows(self._pre.pcm, self._counted[(high != 0) | (low != 0)], self._samples)
+        before = rows(self._pre.pcm, self._counted, self._samples)
+        most = int(peak * _LIMITED_RATIO / gain)
+        if most >= max(int(before.max()), -int(before.min())):
+            return {"pair.limited_ratio": 0.0}
         # As uint16, the magnitude of -32768 is what it should be.
-        is_limited = np.abs(before).view(np.uint16) > int(peak * _LIMITED_RATIO / gain)
+        is_limited = np.abs(before).view(np.uint16) > most
+        is_limited &= after.any(axis=1)[:, None]
         return {"pair.limited_ratio": int(np.count_nonzero(is_limited)) / after.size}
 
 
@@ -322,11 +325,16 @@ class _Sound:
     def usual_gain(self, peak: int) -> float:
         """Return the median of POST / PRE, away from POST's peak; 0 where there is none."""
         pre = np.abs(self._pre[:, ::_MEDIAN_STEP])
-        post = np.abs(self._post[:, ::_MEDIAN_STEP])
-        is_fit = (pre > _LIMITED_FLOOR) & (post < peak / 2)
-        gains = post[is_fit] / pre[is_fit]
-        middle = gains.size // 2
-        return float(np.partition(gains, middle)[middle]) if gains.size else 0.0
+        gains = np.abs(self._post[:, ::_MEDIAN_STEP])
+        is_fit = (pre > _LIMITED_FLOOR) & (gains < peak / 2)
+        count = int(np.count_nonzero(is_fit))
+        if not count:
+            return 0.0
+        gains /= np.maximum(pre, _LIMITED_FLOOR)
+        # Those that are not fit stand last.
+        np.copyto(gains, np.inf, where=~is_fit)
+        # Sorting float32 takes numpy a third of the time of partitioning it.
+        return float(np.sort(gains, axis=None)[count // 2])
 
 
 def _power(spectra: Spectra) -> Signal:
