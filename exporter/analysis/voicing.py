@@ -37,7 +37,9 @@ Places = npt.NDArray[np.int64]
 class Voicing:
     """Harmonic ratio of each row of a tile with the row before it.
 
-    The working arrays are made once for a measurement.
+    The working arrays are made once for a measurement. numpy is quick where arrays without holes
+    meet arrays of their own shape, and where it copies: so means are laid out in full, and what
+    is computed is copied to its place among zeros.
 
     Args:
         samples: Of a frame.
@@ -50,13 +52,15 @@ class Voicing:
         self._first, self._last = -(-rate // HIGHEST_PITCH), rate // LOWEST_PITCH
         self._reduced = np.empty((TILE_ROWS, self._frame), np.float32)
         self._half_mean = np.full(self._frame, 0.5 / self._frame, np.float32)
-        # Two frames between zeros: from there, each lag's overlap is a stretch of one length.
+        pairs = TILE_ROWS - 1
+        self._means = np.empty((pairs, self._frame), np.float32)
+        self._halves = np.empty_like(self._means), np.empty_like(self._means)
         self._coarse = _Coarse(self._frame, self._first, self._last)
-        self._margin = self._last + self._coarse.step
-        width = 2 * (self._frame + self._margin)
-        self._laid = np.zeros((TILE_ROWS - 1, width), np.float32)
-        self._pairs = self._laid[:, self._margin : self._margin + 2 * self._frame]
-        self._starts = np.arange(TILE_ROWS - 1) * width + self._margin
+        # Two frames before zeros: from there, each lag's overlap is a stretch of one length.
+        self._laid = np.zeros((pairs, 2 * self._frame + self._last), np.float32)
+        self._starts = np.arange(pairs) * self._laid.shape[1]
+        lags = 2 * self._coarse.step - 1
+        self._product, self._early, self._late = np.empty((3, lags, pairs), np.float32)
 
     def read(self, real: Real) -> Real:
         """Return the ratio of each row but the first.
@@ -67,31 +71,44 @@ class Voicing:
         reduced = self._reduced
         _add_up(real, self._step, reduced)
         half_mean = np.vecdot(reduced, self._half_mean)
-        mean = half_mean[1:] + half_mean[:-1]
-        return self._closely(_pair_up(reduced, mean, self._pairs), self._coarse.lags(reduced, mean))
+        np.copyto(self._means, (half_mean[1:] + half_mean[:-1])[:, None])
+        earlier, later = self._halves
+        np.subtract(reduced[:-1], self._means, out=earlier)
+        np.subtract(reduced[1:], self._means, out=later)
+        self._laid[:, : self._frame] = earlier
+        self._laid[:, self._frame : 2 * self._frame] = later
+        return self._closely(self._coarse.lags(earlier, later))
 
-    def _closely(self, pairs: Real, lags: Places) -> Real:
-        """Return the largest ratio at the lags that round to the given ones."""
-        step, size = self._coarse.step, 2 * self._frame
-        lags = np.clip(lags * step - (step - 1), self._first, self._last - 2 * (step - 1))
-        later = self._stretches(lags, size + 2 * (step - 1))
-        earlier = self._stretches(-lags, size)
-        behind: Real = np.vecdot(later[:, :size], later[:, :size])
-        before: Real = np.vecdot(earlier, earlier)
-        floor = np.float32(PART_FLOOR) * np.vecdot(pairs, pairs) + np.float32(ENERGY_FLOOR)
-        best = np.zeros(len(pairs), np.float32)
-        for further in range(2 * step - 1):
-            if further:
-                # One lag more, and either part loses a sample.
-                behind -= np.square(later[:, further - 1])
-                before -= np.square(earlier[:, size - further])
-            product = np.vecdot(later[:, further : further + size], pairs)
-            product /= np.sqrt((behind + floor) * (before + floor))
-            np.maximum(best, product, out=best)
-        return np.minimum(best, 1)
+    def _closely(self, lags: Places) -> Real:
+        """Return the largest ratio at the given lags and at the next that round to the same."""
+        size, more = 2 * self._frame, 2 * (self._coarse.step - 1)
+        pairs = self._laid[:, :size]
+        late = self._stretches(lags, size + more)
+        for further, product in enumerate(self._product):
+            np.vecdot(late[:, further : further + size], pairs, out=product)
+        end = self._stretches(size - more - lags, self._last)
+        self._product /= np.sqrt(self._energies(np.vecdot(pairs, pairs), late[:, :size], end))
+        best = np.maximum.reduce(self._product)
+        return np.asarray(np.minimum(np.maximum(best, 0, out=best), 1, out=best))
+
+    def _energies(self, whole: Real, late: Real, end: Real) -> Real:
+        """Return the product of both parts' energies for each lag; the early part lacks the end."""
+        early_energy, late_energy = self._early, self._late
+        more = len(early_energy) - 1
+        np.vecdot(late, late, out=late_energy[0])
+        np.subtract(whole, np.vecdot(end[:, more:], end[:, more:]), out=early_energy[0])
+        for lag in range(more):
+            # One lag more, and either part loses a sample.
+            np.subtract(late_energy[lag], np.square(late[:, lag]), out=late_energy[lag + 1])
+            lost = np.square(end[:, more - 1 - lag])
+            np.subtract(early_energy[lag], lost, out=early_energy[lag + 1])
+        floor = np.float32(PART_FLOOR) * whole + np.float32(ENERGY_FLOOR)
+        early_energy += floor
+        late_energy += floor
+        return np.multiply(early_energy, late_energy, out=early_energy)
 
     def _stretches(self, offsets: Places, length: int) -> Real:
-        """Copy from each row what begins so far behind the first of its two frames."""
+        """Copy from each row what begins at such a place of it."""
         flat = self._laid.reshape(-1)
         (step,) = flat.strides
         shape = (flat.size - length + 1, length)
@@ -103,14 +120,16 @@ class _Coarse:
 
     def __init__(self, frame: int, first: int, last: int) -> None:
         self.step = largest_step(frame, frame * FRAMES_PER_SECOND // COARSE_RATE)
-        size = 2 * frame // self.step
-        self._lags = slice(first // self.step, -(-last // self.step) + 1)
-        half = scipy.fft.next_fast_len((size + self._lags.stop) // 2 + 1, real=True)
-        self._reduced = np.empty((TILE_ROWS, frame // self.step), np.float32)
+        self._frame = frame // self.step
+        size = 2 * self._frame
+        lags = np.arange(first // self.step, -(-last // self.step) + 1)
+        # The first of the lags that round to each, at the rate of the frames.
+        self._close = np.clip((lags - 1) * self.step + 1, first, last - 2 * (self.step - 1))
+        # Of all lengths, powers of two are transformed fastest.
+        half = 2 ** ((size + int(lags[-1])).bit_length() - 1)
+        self._reduced = np.empty((TILE_ROWS - 1, self._frame), np.float32)
         self._laid = np.zeros((TILE_ROWS, 2 * half), np.float32)
-        self._pairs = self._laid[:-1, :size]
-        bins, lags = np.arange(half + 1), np.arange(self._lags.start, self._lags.stop)
-        cosines = np.cos(np.pi / half * np.outer(bins, lags))
+        cosines = np.cos(np.pi / half * np.outer(np.arange(half + 1), lags))
         cosines[1:-1] *= 2
         # The overlap grows shorter: as if both parts had the energy of their share of the whole.
         self._to_products = (cosines / (size - lags)).astype(np.float32)
@@ -119,28 +138,23 @@ class _Coarse:
             abreast //= 2
         self._power_shape = -1, abreast, half + 1
 
-    def lags(self, frames: Real, mean: Real) -> Places:
-        """Return the best lag of each row but the first, in coarse samples."""
-        _add_up(frames, self.step, self._reduced)
-        _pair_up(self._reduced, self.step * mean, self._pairs)
+    def lags(self, earlier: Real, later: Real) -> Places:
+        """Return for each pair the first of the lags to look at closely, at the frames' rate."""
+        for first, frames in ((0, earlier), (self._frame, later)):
+            _add_up(frames, self.step, self._reduced)
+            self._laid[:-1, first : first + self._frame] = self._reduced
         power: Real = np.abs(scipy.fft.rfft(self._laid))
         np.multiply(power, power, out=power)
         # The inverse transform of a real spectrum is one of cosines; for few lags, this is faster.
         products = power.reshape(self._power_shape) @ self._to_products
-        best = products.reshape(TILE_ROWS, -1)[:-1].argmax(axis=1)
-        return np.asarray(best) + self._lags.start
-
-
-def _pair_up(frames: Real, mean: Real, pairs: Real) -> Real:
-    """Lay out each row but the first behind the one before, less the mean of both."""
-    length = frames.shape[1]
-    np.subtract(frames[:-1], mean[:, None], out=pairs[:, :length])
-    np.subtract(frames[1:], mean[:, None], out=pairs[:, length:])
-    return pairs
+        return np.asarray(self._close[products.reshape(TILE_ROWS, -1)[:-1].argmax(axis=1)])
 
 
 def _add_up(values: Real, step: int, sums: Real) -> None:
     """Add up each ``step`` adjacent values of a row."""
-    np.copyto(sums, values[:, ::step])
-    for first in range(1, step):
+    if step == 1:
+        np.copyto(sums, values)
+        return
+    np.add(values[:, ::step], values[:, 1::step], out=sums)
+    for first in range(2, step):
         sums += values[:, first::step]
