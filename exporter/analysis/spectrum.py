@@ -7,9 +7,12 @@ the sum over a band is its mean square re full scale. Bin 0 is left out everywhe
 of the bands only. A frame of equal samples has no power: its metrics are unknown and its bands at
 the floor, as at digital silence.
 
+Mean and window are dealt with behind the transform, which the loudness needs without them: bin 0
+is set to 0, and from each bin goes half of the two beside it.
+
 Frames go through in float32, in tiles that stay in the second-level cache. A tile begins with the
-last row of the one before, so that each row finds the row that it follows; the last tile is
-padded, so that a row's value does not depend on its neighbours. No matrix product over a tile is
+last row of the one before, so that each row finds the row that it follows; tiles are padded to
+whole groups of rows, so that a row's value does not depend on its neighbours. No matrix product is
 so large that OpenBLAS would wake its threads: they wait for a core where audio comes first.
 """
 
@@ -21,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from exporter.analysis.voicing import TILE_ROWS, Voicing
+from exporter.analysis.voicing import MOST_PRODUCTS, ROWS_ABREAST, Voicing
 from exporter.model import FRAMES_PER_SECOND
 
 KEYS = (
@@ -43,15 +46,19 @@ BIN_HZ = float(FRAMES_PER_SECOND)
 FULL_SCALE = 32_768.0
 FLOOR_DB = -120.0
 ROLLOFF_SHARE = 0.85
+# Rounding leaves less than this of equal samples, -90 dB.
+DOUBTFUL_DB = -90.0
 # For flatness, a bin counts as no weaker than a tenth of what rounding to int16 leaves in it:
 # between the lines of a computed signal there may be nothing at all.
 FLATNESS_FLOOR = 1e-13
 # Bins are summed in blocks of 500 Hz: the borders of the bands are borders of blocks.
 BLOCK_BINS = 10
-BAND_BLOCKS = (slice(0, 1), slice(1, 4), slice(4, 16))
+BAND_BLOCKS = (0, 1, 4, 16)
+TILE_ROWS = 256
 
 Frames = npt.NDArray[np.int16]
 Real = npt.NDArray[np.float32]
+Lines = npt.NDArray[np.complex64]
 Flags = npt.NDArray[np.bool_]
 Values = npt.NDArray[np.float64]
 
@@ -69,146 +76,191 @@ def measure(frames: Frames, follows: Flags, rate: int) -> Values:
         float64 ``[rows, 10]``, columns as ``KEYS``; NaN where a metric is unknown.
     """
     rows, samples = len(frames), rate // FRAMES_PER_SECOND
-    values = np.zeros((rows + TILE_ROWS, len(KEYS)), np.float64)
+    height = _height(rows)
+    spectra, voicing = _Spectra(samples, rows, height), Voicing(samples, height)
+    harmonic = np.empty(rows + height, np.float32)
     # One reader after the other: the arrays of either fill the cache.
-    spectra, voicing = _Spectra(samples), Voicing(samples)
-    for start, real in _tiles(frames):
-        spectra.read(real, values[start : start + TILE_ROWS])
-    for start, real in _tiles(frames):
-        values[start + 1 : start + TILE_ROWS, _HARMONIC] = voicing.read(real)
-    return _finish(values[:rows], _has_power(frames), follows)
+    for start, real in _tiles(frames, height):
+        spectra.read(scipy.fft.rfft(real), start)
+    for start, real in _tiles(frames, height):
+        harmonic[start + 1 : start + height] = voicing.read(real)
+    values = spectra.values()[:, :rows]
+    values[_HARMONIC] = harmonic[:rows]
+    return _known(values, _has_power(frames, values), follows).T
 
 
-def _tiles(frames: Frames) -> Iterator[tuple[int, Real]]:
-    """Yield the first row of each tile and its samples, float32, the reader's to overwrite."""
-    real = np.empty((TILE_ROWS, frames.shape[1]), np.float32)
-    for start in range(0, max(len(frames) - 1, 1), TILE_ROWS - 1):
-        tile = frames[start : start + TILE_ROWS]
+def _height(rows: int) -> int:
+    """Return the height of a tile, about 256 rows, with which the last one is nearly full."""
+    new = max(rows - 1, 1)
+    tiles = max(round(new / TILE_ROWS), 1)
+    return -(-(-(-new // tiles) + 1) // ROWS_ABREAST) * ROWS_ABREAST
+
+
+def _tiles(frames: Frames, height: int) -> Iterator[tuple[int, Real]]:
+    """Yield the first row of each tile and its samples, float32."""
+    real = np.empty((height, frames.shape[1]), np.float32)
+    for start in range(0, max(len(frames) - 1, 1), height - 1):
+        tile = frames[start : start + height]
         real[: len(tile)] = tile
         real[len(tile) :] = 0
         yield start, real
 
 
-def _has_power(frames: Frames) -> Flags:
-    """Tell which rows hold samples that differ; a few samples of each answer for most rows."""
-    known = (frames[:, ::BLOCK_BINS] != frames[:, :1]).any(axis=1)
+def _has_power(frames: Frames, values: Values) -> Flags:
+    """Tell which rows hold samples that differ; most have more power than could be rounding."""
+    known = values[_BANDS].max(axis=0) > DOUBTFUL_DB
     doubtful = np.flatnonzero(~known)
     known[doubtful] = (frames[doubtful] != frames[doubtful, :1]).any(axis=1)
     return np.asarray(known)
 
 
-def _finish(values: Values, known: Flags, follows: Flags) -> Values:
-    """Turn mean squares into decibels, and what cannot be known into NaN."""
-    bands = 10 * np.log10(np.maximum(values[:, _BANDS], 10 ** (FLOOR_DB / 10)))
+def _known(values: Values, known: Flags, follows: Flags) -> Values:
+    """Make NaN of what cannot be known."""
     pair = follows & known
-    values[~pair, _HARMONIC] = np.nan
+    values[_HARMONIC, ~pair] = np.nan
     pair[1:] &= known[:-1]
-    values[~pair, _FLUX] = np.nan
-    values[~known] = np.nan
-    values[:, _BANDS] = np.where(known[:, None], bands, FLOOR_DB)
+    values[_FLUX, ~pair] = np.nan
+    values[: _BANDS.start, ~known] = np.nan
+    values[_BANDS, ~known] = FLOOR_DB
     return values
 
 
 class _Spectra:
-    """Spectra of one tile; the working arrays are made once for a measurement."""
+    """Spectra tile by tile; the working arrays are made once for a measurement.
 
-    def __init__(self, samples: int) -> None:
-        self.bins = samples // 2
+    What a tile tells of its rows is kept and made into metrics of all rows at once: dozens of
+    calls on 256 values would cost as much as the spectra. Rows lie side by side there, so that
+    what goes from bin to bin goes over all of them in one step.
+
+    Magnitudes are of integers behind twice the window; ``scale`` makes them roots of mean squares.
+
+    Args:
+        samples: Of a frame.
+        rows: Of the measurement.
+        height: Rows of a tile.
+    """
+
+    def __init__(self, samples: int, rows: int, height: int) -> None:
+        self.samples, self.bins, self.height = samples, samples // 2, height
         self.blocks = self.bins // BLOCK_BINS + 1
-        self.half_rate_in_band = samples % 2 == 0 and self.blocks <= BAND_BLOCKS[-1].stop
-        self.average = np.full(samples, 1 / samples, np.float32)
-        window = _hann(samples)
-        self.leak = np.fft.rfft(window)[1].real.astype(np.float32)
-        # In full: numpy multiplies two matrices in half the time that a row and a matrix take.
-        self.window = np.tile(window, (TILE_ROWS, 1))
+        self.scale = float(np.sqrt(4 / 3)) / (samples * FULL_SCALE)
+        self.windowed = np.zeros((height, self.bins + 1), np.complex64)
         # Bin k stands in column k; bin 0 and what fills the last block stay 0.
-        self.magnitude = np.zeros((TILE_ROWS, self.blocks * BLOCK_BINS), np.float32)
+        self.magnitude = np.zeros((height, self.blocks * BLOCK_BINS), np.float32)
         self.power = np.empty_like(self.magnitude)
         step = np.arange(BLOCK_BINS) - (BLOCK_BINS - 1) / 2
         self.weights = np.stack([step**0, step, step**2], axis=1).astype(np.float32)
         self.sums = _sums(self.blocks)
+        abreast = ROWS_ABREAST
+        while abreast * self.sums.size > MOST_PRODUCTS:
+            abreast //= 2
+        self.abreast = height // abreast, abreast
+        self.up_to, self.row = np.tri(BLOCK_BINS), np.arange(height)
         self.twice_mean = np.full(self.bins, 2 / self.bins, np.float32)
+        self.least = np.float32(np.sqrt(FLATNESS_FLOOR) / self.scale)
+        size = rows + height
+        self.found = np.zeros((len(self.sums), size), np.float64)
+        self.peak, self.rolloff = np.zeros((2, size), np.intp)
+        self.energy, self.common, self.logarithm, self.half_rate = np.ones((4, size), np.float32)
 
-    def read(self, real: Real, place: Values) -> None:
-        """Fill the columns of a tile, bands as mean squares; row 0 keeps its flux."""
-        self._transform(real)
-        moments = (self.power.reshape(-1, BLOCK_BINS) @ self.weights).astype(np.float64)
-        sums = moments.reshape(TILE_ROWS, -1) @ self.sums
-        total = np.where(sums[:, 0] > 0, sums[:, 0], 1)
-        centroid, square = sums[:, 1] / total, sums[:, 2] / total
-        place[:, _DOMINANT] = BIN_HZ * self.power.argmax(axis=1)
-        place[:, _CENTROID] = BIN_HZ * centroid
-        place[:, _BANDWIDTH] = BIN_HZ * np.sqrt(np.maximum(square - centroid**2, 0))
-        place[:, _ROLLOFF] = BIN_HZ * self._rolloff(moments[:, 0].reshape(TILE_ROWS, -1))
-        place[1:, _FLUX] = self._flux()
-        place[:, _FLATNESS] = np.minimum(self.bins * self._geometric_mean() / total, 1)
-        place[:, _BANDS] = sums[:, 3:]
-        if self.half_rate_in_band:
-            place[:, _BANDS.stop - 1] -= self.power[:, self.bins]
+    def read(self, lines: Lines, start: int) -> None:
+        """Read spectra of a tile, complex64 ``[height, bins + 1]``, which are spent.
 
-    def _transform(self, real: Real) -> None:
-        """Fill magnitude and power. Behind the window, the mean is in bins 0 and 1 only."""
-        mean = np.vecdot(real, self.average)
-        real *= self.window
-        spectrum = scipy.fft.rfft(real)
-        spectrum[:, 1] -= mean * self.leak
-        spectrum[:, 0] = 0
-        self.magnitude[:, self.bins + 1 :] = 0
-        magnitude = self.magnitude[:, : self.bins + 1]
-        np.abs(spectrum, out=magnitude)
-        if real.shape[1] % 2 == 0:
-            magnitude[:, -1] *= np.float32(np.sqrt(0.5))
+        Row 0 keeps what tells of its difference to the row before it.
+        """
+        self._transform(lines)
+        magnitude, power = self.magnitude, self.power
+        place, behind = slice(start, start + self.height), slice(start + 1, start + self.height)
+        moments = (power.reshape(-1, BLOCK_BINS) @ self.weights).astype(np.float64)
+        found = self.found[:, place]
+        np.matmul(
+            self.sums,
+            moments.reshape(*self.abreast, -1).transpose(0, 2, 1),
+            out=found.reshape(-1, *self.abreast).transpose(1, 0, 2),
+        )
+        self.peak[place] = power.argmax(axis=1)
+        self.rolloff[place] = self._rolloff(found[: self.blocks + 1])
+        np.vecdot(magnitude, magnitude, out=self.energy[place])
+        np.vecdot(magnitude[1:], magnitude[:-1], out=self.common[behind])
+        self.half_rate[place] = power[:, self.bins]
+        self.logarithm[place] = self._logarithm()
+
+    def values(self) -> Values:
+        """Return the metrics, float64 ``[10, rows or more]``, as if all were known."""
+        below, (first, second) = self.found[: self.blocks + 1], self.found[self.blocks + 1 :]
+        total = np.where(below[-1] > 0, below[-1], 1)
+        centroid = first / total
+        values = np.empty((len(KEYS), len(total)), np.float64)
+        values[_DOMINANT] = BIN_HZ * self.peak
+        values[_CENTROID] = BIN_HZ * centroid
+        values[_BANDWIDTH] = BIN_HZ * np.sqrt(np.maximum(second / total - centroid**2, 0))
+        values[_ROLLOFF] = BIN_HZ * self.rolloff
+        values[_FLUX] = self._flux()
+        mean = np.exp(self.logarithm.astype(np.float64))
+        values[_FLATNESS] = np.minimum(self.bins * mean / total, 1)
+        borders = np.minimum(BAND_BLOCKS, self.blocks)
+        bands = below[borders[1:]] - below[borders[:-1]]
+        if self.samples % 2 == 0 and self.blocks <= BAND_BLOCKS[-1]:
+            bands[-1] -= self.half_rate
+        least = 10 ** (FLOOR_DB / 10)
+        values[_BANDS] = 10 * np.log10(np.maximum(self.scale**2 * bands, least))
+        return values
+
+    def _transform(self, lines: Lines) -> None:
+        """Fill magnitude and power."""
+        lines[:, 0] = 0
+        flat, last = lines.view(np.float32).reshape(-1), self.bins
+        windowed = self.windowed.view(np.float32).reshape(-1)
+        # All rows in one go, over their borders; beside the last bin is its mirror image.
+        np.add(flat[4:], flat[:-4], out=windowed[2:-2])
+        mirrored = lines[:, self.samples - last - 1].conj()
+        np.add(lines[:, last - 1], mirrored, out=self.windowed[:, last])
+        windowed *= np.float32(0.5)
+        windowed -= flat
+        magnitude = self.magnitude[:, : last + 1]
+        np.abs(self.windowed, out=magnitude)
+        magnitude[:, 0] = 0
+        if self.samples % 2 == 0:
+            magnitude[:, last] *= np.float32(np.sqrt(0.5))
+        self.magnitude[:, last + 1 :] = 0
         np.multiply(self.magnitude, self.magnitude, out=self.power)
 
-    def _rolloff(self, energy: Values) -> npt.NDArray[np.int64]:
+    def _rolloff(self, below: Values) -> npt.NDArray[np.intp]:
         """Find the bin where the power from below reaches the share: its block, then itself."""
-        below = np.cumsum(energy, axis=1)
-        target = ROLLOFF_SHARE * below[:, -1:]
-        block = (below >= target).argmax(axis=1)
-        row = np.arange(TILE_ROWS)
-        inside = self.power.reshape(TILE_ROWS, -1, BLOCK_BINS)[row, block].astype(np.float64)
-        inside[:, 0] += below[row, block] - energy[row, block]
-        reached = np.cumsum(inside, axis=1) >= target
-        reached[:, -1] = True  # the block's own sum, in float32, may be a little more
-        return np.asarray(block * BLOCK_BINS + reached.argmax(axis=1))
+        target = ROLLOFF_SHARE * below[-1]
+        block = np.add.reduce(below[1:] < target, axis=0)
+        blocks = self.power.reshape(-1, BLOCK_BINS)
+        inside = blocks.take(self.row * self.blocks + block, axis=0).astype(np.float64)
+        # The block's own sum, in float32, may be a little more than that of its bins.
+        reached = (self.up_to @ inside.T)[:-1]
+        bins = np.add.reduce(reached < target - below[block, self.row], axis=0)
+        return np.asarray(block * BLOCK_BINS + bins)
+
+    def _logarithm(self) -> Real:
+        """Mean logarithm of the power over the bins; spends the magnitudes."""
+        magnitude = self.magnitude
+        np.maximum(magnitude, self.least, out=magnitude)
+        np.log(magnitude, out=magnitude)
+        return np.asarray(np.vecdot(magnitude[:, 1 : self.bins + 1], self.twice_mean))
 
     def _flux(self) -> Values:
-        """Distance of each row but the first from the row before: of unit vectors, 2 - 2 cos."""
-        magnitude = self.magnitude
-        energy = np.vecdot(magnitude, magnitude).astype(np.float64)
-        common = np.vecdot(magnitude[1:], magnitude[:-1]).astype(np.float64)
-        norm = np.sqrt(energy[1:] * energy[:-1])
-        cosine = common / np.where(norm > 0, norm, 1)
+        """Distance of each row from the row before: of unit vectors, 2 - 2 cos."""
+        energy = self.energy.astype(np.float64)
+        norm = np.sqrt(energy * np.roll(energy, 1))
+        cosine = self.common / np.where(norm > 0, norm, 1)
         return np.asarray(np.sqrt(np.maximum(2 - 2 * cosine, 0)))
-
-    def _geometric_mean(self) -> Values:
-        """Geometric mean of the power over the bins; spends the magnitudes."""
-        magnitude = self.magnitude
-        np.maximum(magnitude, np.float32(np.sqrt(FLATNESS_FLOOR)), out=magnitude)
-        np.log(magnitude, out=magnitude)
-        logarithm = np.vecdot(magnitude[:, 1 : self.bins + 1], self.twice_mean)
-        return np.asarray(np.exp(logarithm.astype(np.float64)))
-
-
-def _hann(samples: int) -> Real:
-    """Periodic Hann window, scaled so that squared magnitudes are one-sided mean squares."""
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(samples) / samples)
-    scale = np.sqrt(2 / (samples * np.sum(window**2))) / FULL_SCALE
-    return np.asarray(window * scale, np.float32)
 
 
 def _sums(blocks: int) -> Values:
     """Matrix from the moments of each block, of order 0, 1, 2 about its centre, in bins.
 
     Returns:
-        float64 ``[3 blocks, 6]``: to the total power, its moments of order 1 and 2 about bin 0,
-        and the power of each band.
+        float64 ``[blocks + 3, 3 blocks]``: to the power below each block, that of all of them, and
+        its moments of order 1 and 2 about bin 0.
     """
     centre = np.arange(blocks) * BLOCK_BINS + (BLOCK_BINS - 1) / 2
-    sums = np.zeros((blocks, 3, 6))
-    sums[:, 0, 0] = 1
-    sums[:, 0, 1], sums[:, 1, 1] = centre, 1
-    sums[:, 0, 2], sums[:, 1, 2], sums[:, 2, 2] = centre**2, 2 * centre, 1
-    for band, part in enumerate(BAND_BLOCKS, 3):
-        sums[part, 0, band] = 1
-    return sums.reshape(-1, 6)
+    sums = np.zeros((blocks + 3, blocks, 3))
+    sums[: blocks + 1, :, 0] = np.tri(blocks + 1, blocks, -1)
+    sums[-2, :, 0], sums[-2, :, 1] = centre, 1
+    sums[-1, :, 0], sums[-1, :, 1], sums[-1, :, 2] = centre**2, 2 * centre, 1
+    return sums.reshape(len(sums), -1)

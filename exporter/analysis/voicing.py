@@ -12,6 +12,8 @@ is found may not be the very best.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
@@ -20,7 +22,8 @@ from numpy.lib.stride_tricks import as_strided
 from exporter.analysis.frames import largest_step
 from exporter.model import FRAMES_PER_SECOND
 
-TILE_ROWS = 256
+# Rows of a tile are a multiple of this: whole groups for what takes several rows at a time.
+ROWS_ABREAST = 32
 FINE_RATE, COARSE_RATE = 8_000, 4_000
 LOWEST_PITCH, HIGHEST_PITCH = 60, 400
 # What rounding leaves correlates too. To the energy of either part come -50 dB of the whole, which
@@ -28,7 +31,7 @@ LOWEST_PITCH, HIGHEST_PITCH = 60, 400
 PART_FLOOR = 1e-5
 ENERGY_FLOOR = 0.1
 # From more in a matrix product on, OpenBLAS wakes its threads.
-_MOST_PRODUCTS = 2**18
+MOST_PRODUCTS = 2**18
 
 Real = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
@@ -43,19 +46,20 @@ class Voicing:
 
     Args:
         samples: Of a frame.
+        height: Rows of a tile, a multiple of 32.
     """
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, height: int) -> None:
         self._step = largest_step(samples, samples * FRAMES_PER_SECOND // FINE_RATE)
         self._frame = samples // self._step
         rate = self._frame * FRAMES_PER_SECOND
         self._first, self._last = -(-rate // HIGHEST_PITCH), rate // LOWEST_PITCH
-        self._reduced = np.empty((TILE_ROWS, self._frame), np.float32)
+        self._reduced = np.empty((height, self._frame), np.float32)
         self._half_mean = np.full(self._frame, 0.5 / self._frame, np.float32)
-        pairs = TILE_ROWS - 1
+        pairs = height - 1
         self._means = np.empty((pairs, self._frame), np.float32)
         self._halves = np.empty_like(self._means), np.empty_like(self._means)
-        self._coarse = _Coarse(self._frame, self._first, self._last)
+        self._coarse = _Coarse(self._frame, self._first, self._last, height)
         # Two frames before zeros: from there, each lag's overlap is a stretch of one length.
         self._laid = np.zeros((pairs, 2 * self._frame + self._last), np.float32)
         self._starts = np.arange(pairs) * self._laid.shape[1]
@@ -66,7 +70,7 @@ class Voicing:
         """Return the ratio of each row but the first.
 
         Args:
-            real: Samples of a tile, float32 ``[256, samples]``.
+            real: Samples of a tile, float32 ``[height, samples]``.
         """
         reduced = self._reduced
         _add_up(real, self._step, reduced)
@@ -118,7 +122,7 @@ class Voicing:
 class _Coarse:
     """Looks at all lags, at a low rate."""
 
-    def __init__(self, frame: int, first: int, last: int) -> None:
+    def __init__(self, frame: int, first: int, last: int, height: int) -> None:
         self.step = largest_step(frame, frame * FRAMES_PER_SECOND // COARSE_RATE)
         self._frame = frame // self.step
         size = 2 * self._frame
@@ -127,14 +131,11 @@ class _Coarse:
         self._close = np.clip((lags - 1) * self.step + 1, first, last - 2 * (self.step - 1))
         # Of all lengths, powers of two are transformed fastest.
         half = 2 ** ((size + int(lags[-1])).bit_length() - 1)
-        self._reduced = np.empty((TILE_ROWS - 1, self._frame), np.float32)
-        self._laid = np.zeros((TILE_ROWS, 2 * half), np.float32)
-        cosines = np.cos(np.pi / half * np.outer(np.arange(half + 1), lags))
-        cosines[1:-1] *= 2
-        # The overlap grows shorter: as if both parts had the energy of their share of the whole.
-        self._to_products = (cosines / (size - lags)).astype(np.float32)
-        abreast = TILE_ROWS
-        while abreast * cosines.size > _MOST_PRODUCTS:
+        self._reduced = np.empty((height - 1, self._frame), np.float32)
+        self._laid = np.zeros((height, 2 * half), np.float32)
+        self._to_products = _inverse(size, half, lags.item(0), lags.item(-1))
+        abreast = ROWS_ABREAST
+        while abreast * self._to_products.size > MOST_PRODUCTS:
             abreast //= 2
         self._power_shape = -1, abreast, half + 1
 
@@ -145,9 +146,21 @@ class _Coarse:
             self._laid[:-1, first : first + self._frame] = self._reduced
         power: Real = np.abs(scipy.fft.rfft(self._laid))
         np.multiply(power, power, out=power)
-        # The inverse transform of a real spectrum is one of cosines; for few lags, this is faster.
         products = power.reshape(self._power_shape) @ self._to_products
-        return np.asarray(self._close[products.reshape(TILE_ROWS, -1)[:-1].argmax(axis=1)])
+        return np.asarray(self._close[products.reshape(-1, len(self._close))[:-1].argmax(axis=1)])
+
+
+@cache
+def _inverse(size: int, half: int, first: int, last: int) -> Real:
+    """Return the matrix from powers to products at some lags; for few, this beats the FFT.
+
+    The inverse transform of a real spectrum is one of cosines. The overlap of ``size`` values grows
+    shorter: as if both parts had the energy of their share of the whole.
+    """
+    lags = np.arange(first, last + 1)
+    cosines = np.cos(np.pi / half * np.outer(np.arange(half + 1), lags))
+    cosines[1:-1] *= 2
+    return np.asarray(cosines / (size - lags), np.float32)
 
 
 def _add_up(values: Real, step: int, sums: Real) -> None:
