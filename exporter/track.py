@@ -117,8 +117,11 @@ class ClosedTap:
         return self.column("pcm.vad_probability") >= 0.5  # noqa: PLR2004 - the definition
 
     def samples(self) -> Samples:
-        """Lay the audio out over the bucket, with zeros where there is none."""
-        laid = np.zeros(BUCKET_SECONDS * self.rate, np.int16)
+        """Lay the audio out over the bucket, with zeros where there is none; not to be written."""
+        size = BUCKET_SECONDS * self.rate
+        if self.runs and self.runs[0].samples == size:
+            return np.frombuffer(self.runs[0].pcm, "<i2")
+        laid = np.zeros(size, np.int16)
         for run in self.runs:
             laid[run.first_sample : run.first_sample + run.samples] = np.frombuffer(run.pcm, "<i2")
         return laid

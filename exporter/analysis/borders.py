@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import as_strided
 
 from exporter.model import FRAMES_PER_SECOND
 
@@ -28,7 +27,7 @@ def click_ratio(
 
     Args:
         pcm: int16 ``[samples]``.
-        borders: Where blocks begin, rising.
+        borders: Where blocks begin, rising, within ``pcm``.
         speech: Where frames of speech begin, rising; nothing else is looked at.
         rate: Sampling rate in Hz.
 
@@ -40,7 +39,6 @@ def click_ratio(
     fits = (lengths >= SHORTEST_S * rate) & (lengths <= LONGEST_S * rate)
     heard = _heard(pcm.size, speech, rate // FRAMES_PER_SECOND)
     places = borders[1:][fits] - 1
-    places = places[(places >= 1) & (places < pcm.size - 1)]
     places = places[heard[places]]
     if len(places) < FEWEST_BORDERS:
         return math.nan
@@ -57,7 +55,7 @@ def _heard(size: int, speech: Offsets, step: int) -> npt.NDArray[np.bool_]:
     """Mark the samples that lie in frames of speech."""
     # The last frame of a bucket may reach into the next one.
     heard = np.zeros(size + step, np.bool_)
-    frames = as_strided(heard, (size + 1, step), (1, 1))
+    frames = np.ndarray((size + 1, step), np.bool_, heard, strides=(1, 1))
     frames[speech] = True
     return heard[:size]
 
@@ -66,4 +64,8 @@ def _curvature(
     before: npt.NDArray[np.int16], here: npt.NDArray[np.int16], behind: npt.NDArray[np.int16]
 ) -> npt.NDArray[np.int32]:
     """Return the absolute second difference."""
-    return np.asarray(np.abs(before.astype(np.int32) - 2 * here.astype(np.int32) + behind))
+    change = here.astype(np.int32)
+    change *= -2
+    change += before.astype(np.int32)
+    change += behind.astype(np.int32)
+    return np.abs(change, out=change)
