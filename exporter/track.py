@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -357,8 +358,10 @@ class Track:
 
 def _starts(rows: list[tuple[int, Matrix]], base: int, step: int) -> Offsets:
     """Return where each frame begins in the bucket."""
-    parts = [np.arange(len(values)) * step + (position - base) for position, values in rows]
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+    counts = [len(values) for _, values in rows]
+    before = [0, *accumulate(counts)][: len(rows)]
+    firsts = [at - base - step * done for (at, _), done in zip(rows, before, strict=True)]
+    return np.repeat(np.array(firsts, np.int64), counts) + step * np.arange(sum(counts))
 
 
 def _runs(audio: list[tuple[int, bytes]]) -> tuple[Run, ...]:
