@@ -23,7 +23,7 @@ MAINS_HZ = (50, 60)
 # back below it, but not on them.
 LEAST_RATE = 1_000
 TAPS_PER_STEP = 8
-PIECE = 40
+PIECE = 32
 """Rows that are filtered in one go: of more, at 48 kHz, OpenBLAS wakes its threads."""
 MOST_HARMONICS = 5
 BESIDE_HZ = 10
@@ -94,8 +94,21 @@ def hum(pcm: Samples, rate: int, *, thresholds: HumThresholds = HUM) -> float:
     if len(pcm) < rate:
         return np.nan
     step = largest_step(rate, rate // LEAST_RATE)
-    power = _least_power(_thin_out(pcm, step), rate // step)
-    return float(_detected(power, thresholds))
+    size = rate // step
+    quiet = _thin_out(_quietest(pcm, step, size), step)[:size]
+    # Speech that stops for a moment ends here: what is always there is in its quietest second, too.
+    if not _is_heard(_least_power(quiet, size), thresholds):
+        return 0.0
+    return float(_detected(_least_power(_thin_out(pcm, step), size), thresholds))
+
+
+def _quietest(pcm: Samples, step: int, size: int) -> Samples:
+    """Return what the quietest window is made of, judged by every ``step``-th sample."""
+    hop, count = size // 2, len(pcm) // step - size % 2
+    halves = pcm[: count // hop * hop * step : step].astype(np.float32).reshape(-1, hop)
+    energy = np.vecdot(halves, halves)
+    first = hop * int((energy[1:] + energy[:-1]).argmin())
+    return pcm[first * step : (first + size + TAPS_PER_STEP - 1) * step]
 
 
 @lru_cache(maxsize=8)
@@ -150,20 +163,23 @@ def _hann(size: int) -> Real:
     return np.asarray(window / size, np.float32)
 
 
+def _is_heard(power: Values, thresholds: HumThresholds) -> bool:
+    """Tell whether there is a line that the others could follow: a first or second harmonic."""
+    lines, _ = _places(2, thresholds.wander_hz)
+    return bool(power[lines].max() >= 10 ** (thresholds.floor_dbfs / 10))
+
+
 def _detected(power: Values, thresholds: HumThresholds) -> bool:
     """Tell whether harmonics of one mains frequency stand out over the bins beside them."""
     lines, beside = _places(thresholds.harmonics, thresholds.wander_hz)
-    power = np.append(power, [0.0, np.inf])
-    line, floor = power[lines].max(axis=1), 10 ** (thresholds.floor_dbfs / 10)
-    is_heard = line >= floor
-    if not is_heard.any():
-        return False
-    median = np.sort(power[beside], axis=1)[:, BESIDE_HZ - 1 : BESIDE_HZ + 1].mean(axis=1)
-    ratio = np.where(is_heard, line, 0.0) / np.maximum(median, TINY)
-    ratio = ratio.reshape(len(MAINS_HZ), -1)
+    line = power[lines].max(axis=1)
+    line[line < 10 ** (thresholds.floor_dbfs / 10)] = 0.0
+    around = np.sort(np.append(power, [0.0, np.inf])[beside], axis=1)
+    median = around[:, BESIDE_HZ - 1 : BESIDE_HZ + 1].mean(axis=1)
+    ratio = (line / np.maximum(median, TINY)).reshape(len(MAINS_HZ), -1)
     main = ratio[:, :2].max(axis=1) >= 10 ** (thresholds.main_db / 10)
-    others = np.count_nonzero(ratio >= 10 ** (thresholds.line_db / 10), axis=1)
-    return bool((main & (others >= thresholds.lines)).any())
+    lines_of = np.count_nonzero(ratio >= 10 ** (thresholds.line_db / 10), axis=1)
+    return bool((main & (lines_of >= thresholds.lines)).any())
 
 
 @lru_cache(maxsize=8)
@@ -171,19 +187,21 @@ def _places(harmonics: int, wander_hz: float) -> tuple[Bins, Bins]:
     """Return where lines are looked for, and their neighbours, a row for each harmonic.
 
     The window spreads a line over two bins either way: those are left out. The median of the rest,
-    up to 10 Hz away, takes no notice of one more line. Rows are filled up with the last two bins,
-    which are nothing and infinity, the neighbours with as many of both, so that their median stays.
+    up to 10 Hz away, takes no notice of one more line. Neighbours are filled up with two bins more,
+    nothing and infinity, with as many of both, so that their median stays.
+
+    Returns:
+        int64 ``[10, 21]`` and ``[10, 20]`` for five harmonics of two mains frequencies.
     """
-    lines = np.full((len(MAINS_HZ) * harmonics, 2 * BESIDE_HZ), -2)
-    beside = lines.copy()
-    beside[:, ::2] = -1
-    orders = [(mains, order) for mains in MAINS_HZ for order in range(1, harmonics + 1)]
-    for row, (mains, order) in enumerate(orders):
-        offsets = np.arange(-BESIDE_HZ, BESIDE_HZ + 1)
-        reach = math.ceil(order * wander_hz)
-        inner, outer = offsets[abs(offsets) <= reach], offsets[abs(offsets) > reach + 2]
-        lines[row, : len(inner)] = mains * order + inner
-        beside[row, : len(outer)] = mains * order + outer
+    centres = [mains * order for mains in MAINS_HZ for order in range(1, harmonics + 1)]
+    offsets = np.arange(-BESIDE_HZ, BESIDE_HZ + 1)
+    lines = np.repeat(np.array(centres)[:, None], len(offsets), axis=1)
+    beside = np.tile([-2, -1], (len(centres), BESIDE_HZ))
+    for row, centre in enumerate(centres):
+        reach = math.ceil((row % harmonics + 1) * wander_hz)
+        lines[row, abs(offsets) <= reach] += offsets[abs(offsets) <= reach]
+        outer = centre + offsets[abs(offsets) > reach + 2]
+        beside[row, : len(outer)] = outer
     return lines, beside
 
 
