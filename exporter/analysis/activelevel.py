@@ -85,11 +85,11 @@ def _read(pcm: npt.NDArray[np.int16], rate: int) -> _Recording:
     # Two blocks in a row: products with one column, or with shorter rows, take far longer.
     real = np.empty((-(-blocks // (2 * PIECE)), PIECE, 2 * block), np.float32)
     flat = real.reshape(-1)
-    flat[: pcm.size], flat[pcm.size :] = pcm, 0
+    # The absolute of the lowest sample needs all 16 bits.
+    flat[: pcm.size], flat[pcm.size :] = np.abs(pcm).view(np.uint16), 0
     pieces = real.reshape(len(real), -1)
     energy = float(np.vecdot(pieces, pieces).sum(dtype=np.float64))
-    np.abs(real, out=real)
-    means = (real @ _average_of_two(block)).reshape(-1)[:blocks].astype(np.float64)
+    means = (real @ _average_of_two(block)).reshape(-1)[:blocks]
     decay = math.exp(-block / (rate * TIME_CONSTANT_S))
     envelope = lfilter([(1.0 - decay) ** 2], [1.0, -2.0 * decay, decay**2], means)
     held = _held(envelope, math.ceil(HANGOVER_S * rate / block))

@@ -35,7 +35,7 @@ def click_ratio(
         0 to 1, about 0.01 when nothing clicks; NaN for blocks that are not 5 to 100 ms long and
         where fewer than 20 borders lie in speech.
     """
-    lengths = np.diff(borders)
+    lengths = borders[1:] - borders[:-1]
     fits = (lengths >= SHORTEST_S * rate) & (lengths <= LONGEST_S * rate)
     heard = _heard(pcm.size, speech, rate // FRAMES_PER_SECOND)
     places = borders[1:][fits] - 1
