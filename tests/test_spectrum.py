@@ -389,6 +389,20 @@ def test_steady_tones_are_no_hum(chord: list[float]) -> None:
     assert hum(to_pcm(tones), 16_000) == 0.0
 
 
+@pytest.mark.parametrize("rate", RATES)
+def test_hum_that_stops_for_a_second_is_none(rate: int) -> None:
+    """Mains are always there: a second without them tells, wherever it is, half a one does not."""
+    for start in range(0, 4 * rate + 1, rate // 2):
+        pausing = mains(50, rate, -30) + noise(rate, 50 * 5, rms=30).ravel()
+        pausing[start : start + rate // 2] *= 1e-3
+
+        assert hum(to_pcm(pausing), rate) == 1.0
+
+        pausing[start : start + rate] *= 1e-3
+
+        assert hum(to_pcm(pausing), rate) == 0.0
+
+
 def test_hum_in_extremes() -> None:
     """Silence, an offset, one sample and full scale have none; less than a second is unknown."""
     one = np.zeros(80_000, np.int16)
