@@ -3,6 +3,7 @@
 Hum is looked for in what is always there: the signal is thinned out to 1 to 2 kHz, its spectrum
 taken over windows of one second, half overlapping (Welch, but the least power of each bin over the
 windows in the place of the mean), so that voices, which glide, and tones that end leave nothing.
+Where the quietest window alone has no line that counts, the others are not looked at.
 """
 
 from __future__ import annotations
