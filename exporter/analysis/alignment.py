@@ -143,20 +143,20 @@ def is_within(lag: int, rate: int) -> bool:
     return abs(lag) + _BESIDE <= _limit(rate)
 
 
-def peak_correlation(cross: Cross, pre_energy: float, post_energy: float, length: int) -> float:
-    """Return the correlation of aligned frames without direct current, 0 if no lag for a peak.
+def peak_product(cross: Cross, length: int, fraction: float) -> float:
+    """Return the signed product of aligned frames without direct current.
+
+    It is 0 where another lag beside theirs is the peak.
 
     Args:
         cross: Cross spectrum of the frames, ``[length // 2 + 1]``.
-        pre_energy: Sum of PRE's power spectra from ``FIRST_BIN`` on, above 0.
-        post_energy: Sum of POST's, above 0.
         length: Samples of a frame.
+        fraction: As ``fraction`` found it.
     """
     products = (_turns(length) @ cross[FIRST_BIN:]).real
-    middle = float(products[_BESIDE])
-    if abs(middle) < np.abs(products).max():
-        return 0.0
-    return middle / math.sqrt(pre_energy * post_energy)
+    middle = float(products[1])
+    is_peak = abs(fraction) < _MAX_FRACTION and abs(middle) >= np.abs(products).max()
+    return middle if is_peak else 0.0
 
 
 def fraction(cross: Cross, length: int) -> float:
@@ -169,7 +169,7 @@ def fraction(cross: Cross, length: int) -> float:
         cross: Cross spectrum of the frames, ``[length // 2 + 1]``.
         length: Samples of a frame.
     """
-    omega = 2.0 * np.pi / length * np.arange(cross.size)
+    omega = _omega(length)
     slope = omega * cross
     lag = 0.0
     for _ in range(_NEWTON_STEPS):
@@ -184,14 +184,17 @@ def fraction(cross: Cross, length: int) -> float:
     return lag
 
 
-def spectra(frames: Signal) -> Spectra:
-    """Transform frames ``[F, n]`` under Hann's window: ``[F, n // 2 + 1]``."""
-    return np.asarray(fft.rfft(frames * window(frames.shape[1]), overwrite_x=True))
+def spectra(*taps: Signal) -> Spectra:
+    """Transform frames ``[F, n]`` of taps under Hann's window: ``[taps, F, n // 2 + 1]``."""
+    windowed = np.empty((len(taps), *taps[0].shape), np.float32)
+    for place, frames in zip(windowed, taps, strict=True):
+        np.multiply(frames, window(frames.shape[1]), out=place)
+    return np.asarray(fft.rfft(windowed, overwrite_x=True))
 
 
 def cross_spectrum(pre: Spectra, post: Spectra) -> Cross:
-    """Sum ``conj(PRE) POST`` over frames: ``[n // 2 + 1]``."""
-    product = pre.conj()
+    """Sum ``conj(PRE) POST`` over frames: ``[n // 2 + 1]``; what is in ``pre`` is lost."""
+    product = np.conjugate(pre, out=pre)
     product *= post
     return np.asarray(product.sum(axis=0), np.complex128)
 
@@ -205,10 +208,17 @@ def window(samples: int) -> Signal:
 
 
 @lru_cache(maxsize=8)
+def _omega(length: int) -> npt.NDArray[np.float64]:
+    """Return the frequency of each bin, in radians a sample; read-only, for all share it."""
+    omega = 2.0 * np.pi / length * np.arange(length // 2 + 1)
+    omega.flags.writeable = False
+    return np.asarray(omega)
+
+
+@lru_cache(maxsize=8)
 def _turns(length: int) -> Cross:
-    """Return what makes of a cross spectrum the products at the lags about 0: ``[lags, bins]``."""
-    omega = 2.0 * np.pi / length * np.arange(FIRST_BIN, length // 2 + 1)
-    turns = np.exp(1j * np.arange(-_BESIDE, _BESIDE + 1)[:, None] * omega)
+    """Return what makes of a cross spectrum the products at lag 0, between those beside it."""
+    turns = np.exp(1j * np.array([[-_BESIDE], [0], [_BESIDE]]) * _omega(length)[FIRST_BIN:])
     turns.flags.writeable = False
     return np.asarray(turns)
 

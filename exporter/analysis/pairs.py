@@ -34,7 +34,8 @@ from exporter.model import FRAMES_PER_SECOND
 
 MIN_CORRELATION = 0.3
 
-_SNR_RANGE_DB = (-10.0, 35.0)
+# -10 and 35 dB.
+_LEAST_SNR, _MOST_SNR = 10.0**-1.0, 10.0**3.5
 _SPECTRUM_FLOOR_DB = -80.0
 # 300 to 3400 Hz: bins are as far apart as there are frames in a second.
 _COHERENCE_BINS = slice(300 // FRAMES_PER_SECOND, 3_400 // FRAMES_PER_SECOND + 1)
@@ -44,8 +45,11 @@ _LIMITED_RATIO = 10.0 ** (0.5 / 20.0)
 _LIMITED_FLOOR = FULL_SCALE * 10.0 ** (-50.0 / 20.0)
 # The usual gain is a median over every eighth sample: as good, and far cheaper.
 _MEDIAN_STEP = 8
+# Beyond every gain.
+_FAR = np.float32(1e30)
 # Keeps the logarithm of an energy finite; far below the square of one sample.
 _TINY = 1e-6
+_NO_POWER = 1e-300
 
 Metrics = dict[str, float]
 
@@ -104,20 +108,39 @@ def compare(
     Returns:
         The metrics; nothing when PRE has no speech.
     """
-    speech = pre.starts[pre.speech & inside(pre.starts, rate // FRAMES_PER_SECOND, pre.ranges)]
+    samples = rate // FRAMES_PER_SECOND
+    pre = _whole(pre, samples)
+    speech = pre.starts[pre.speech]
     if not speech.size:
         return Comparison()
     pair, correlation = _aligned(pre, post, speech, rate, known_delay)
+    sound = pair.sound
     is_known = abs(correlation) >= MIN_CORRELATION
-    if is_known:
-        pair.sound.delay_to_peak()
-    delay = pair.shift + pair.sound.delay
+    part = sound.fraction if is_known else (known_delay or 0.0) - pair.shift
+    if abs(part) >= alignment.LEAST_FRACTION:
+        sound.delay_pre(part)
+    delay = pair.shift + part
     frames, bucket = _measure(pair, delay, silence_dbfs)
     if is_known:
         bucket["pair.delay_ms"] = 1e3 * delay / rate
         bucket["pair.polarity_inverted"] = float(correlation < 0.0)
     size = abs(correlation) if post.speech.any() else None
     return Comparison(frames, bucket, size, delay if is_known else None)
+
+
+def _whole(tap: Side, samples: int) -> Side:
+    """Return the tap with those of its frames that end in the bucket and in no gap."""
+    is_whole = inside(tap.starts, samples, tap.ranges)
+    if is_whole.all():
+        return tap
+    return Side(
+        tap.pcm,
+        tap.ranges,
+        tap.starts[is_whole],
+        tap.speech[is_whole],
+        tap.rms_dbfs[is_whole],
+        tap.momentary[is_whole],
+    )
 
 
 def _aligned(
@@ -129,7 +152,7 @@ def _aligned(
     nothing is laid again.
     """
     samples = rate // FRAMES_PER_SECOND
-    pair = None if known is None else _Pair(pre, post, samples, known)
+    pair = None if known is None else _Pair(pre, post, samples, round(known))
     if pair and alignment.is_within(pair.shift, rate):
         # Speech that has no partner counts as unlike: a few frames prove little.
         correlation = pair.sound.correlation() * math.sqrt(pair.sound.count / speech.size)
@@ -137,9 +160,9 @@ def _aligned(
             return pair, correlation
     taps = Audio(pre.pcm, pre.ranges), Audio(post.pcm, post.ranges)
     lag = alignment.find_lag(*taps, speech=speech, rate=rate)
-    delay = lag.samples if abs(lag.correlation) >= MIN_CORRELATION else known or 0.0
-    if not pair or pair.shift != round(delay):
-        pair = _Pair(pre, post, samples, delay)
+    shift = lag.samples if abs(lag.correlation) >= MIN_CORRELATION else round(known or 0.0)
+    if not pair or pair.shift != shift:
+        pair = _Pair(pre, post, samples, shift)
     return pair, lag.correlation
 
 
@@ -163,21 +186,19 @@ class _Pair:
         sound: The speech frames that are digital silence at neither tap.
     """
 
-    def __init__(self, pre: Side, post: Side, samples: int, delay: float) -> None:
+    def __init__(self, pre: Side, post: Side, samples: int, shift: int) -> None:
         self._pre, self._post = pre, post
-        self._samples = samples
-        self.shift = round(delay)
-        is_counted = inside(pre.starts, samples, pre.ranges)
-        is_counted &= inside(pre.starts + self.shift, samples, post.ranges)
+        self._samples, self.shift = samples, shift
+        is_counted = inside(pre.starts + shift, samples, post.ranges)
         self._counted = pre.starts[is_counted]
         self._speech = np.flatnonzero(is_counted & pre.speech)
         starts = pre.starts[self._speech]
-        beside = rows(post.pcm, starts + self.shift, samples).astype(np.float32)
-        self._energy = _products(beside, beside)
-        is_heard = (self._energy > 0.0) & (pre.rms_dbfs[self._speech] > FLOOR_DBFS)
+        beside = rows(post.pcm, starts + shift, samples).astype(np.float32)
+        energy = self._energy = _products(beside, beside)
+        is_heard = (energy > 0.0) & (pre.rms_dbfs[self._speech] > FLOOR_DBFS)
         if not is_heard.all():
-            starts, beside = starts[is_heard], beside[is_heard]
-        self.sound = _Sound(pre.pcm, starts, beside, delay - self.shift)
+            starts, beside, energy = starts[is_heard], beside[is_heard], energy[is_heard]
+        self.sound = _Sound(pre.pcm, starts, beside, energy)
 
     def speech_lost(self, silence_dbfs: float) -> Metrics:
         """Return the share of PRE's speech that is silent at POST, and was not at PRE."""
@@ -185,7 +206,7 @@ class _Pair:
             return {}
         is_lost = self._energy < self._samples * FULL_SCALE**2 * 10.0 ** (silence_dbfs / 10.0)
         is_lost &= self._pre.rms_dbfs[self._speech] >= silence_dbfs
-        return {"pair.speech_lost_ratio": float(np.mean(is_lost))}
+        return {"pair.speech_lost_ratio": int(np.count_nonzero(is_lost)) / is_lost.size}
 
     def added_silence(self) -> Metrics:
         """Return the share of POST's frames that are digital silence where PRE is not."""
@@ -229,54 +250,57 @@ class _Pair:
             return {"pair.limited_ratio": 0.0}
         # As uint16, the magnitude of -32768 is what it should be.
         is_limited = np.abs(before).view(np.uint16) > most
-        is_limited &= after.any(axis=1)[:, None]
+        is_limited &= after.any(axis=1, keepdims=True)
         return {"pair.limited_ratio": int(np.count_nonzero(is_limited)) / after.size}
 
 
 class _Sound:
-    """Speech frames of both taps, neither digital silence, PRE delayed by part of a sample.
+    """Speech frames of both taps, neither digital silence, aligned to a whole sample at first.
 
     Attributes:
         count: How many frames.
-        delay: The part of a sample.
+        fraction: The part of a sample that POST lies further behind.
     """
 
-    def __init__(self, pcm: Samples, starts: Places, post: Signal, delay: float) -> None:
+    def __init__(self, pcm: Samples, starts: Places, post: Signal, energy: Column) -> None:
         self._pcm, self._starts, self._post = pcm, starts, post
         self.count, self._samples = post.shape
-        self._post_spectra = alignment.spectra(post)
-        self._post_power = _power(self._post_spectra)
-        self._post_sum = self._post_power.sum(axis=0)
-        self._delay_pre(delay)
+        pre = rows(pcm, starts, self._samples).astype(np.float32)
+        self._read(pre)
+        self._post_energy, self._post_some = energy, np.abs(post[:, ::_MEDIAN_STEP])
+        before, after = spectra = alignment.spectra(pre, post)
+        self._power = _power(spectra)
+        self._sums = self._power.sum(axis=1)
+        self._cross = alignment.cross_spectrum(before, after)
+        self.fraction = alignment.fraction(self._cross, self._samples)
+        self._post_spectra = after
 
-    def _delay_pre(self, by: float) -> None:
-        if abs(by) < alignment.LEAST_FRACTION:
-            by = 0.0
-            self._pre = rows(self._pcm, self._starts, self._samples).astype(np.float32)
-        else:
-            self._pre = alignment.delayed(self._pcm, self._starts, self._samples, by=by)
-        self.delay = by
-        spectra = alignment.spectra(self._pre)
+    def delay_pre(self, by: float) -> None:
+        """Delay PRE by part of a sample."""
+        pre = alignment.delayed(self._pcm, self._starts, self._samples, by=by)
+        self._read(pre)
+        (spectra,) = alignment.spectra(pre)
+        self._power[0] = _power(spectra)
+        self._sums[0] = self._power[0].sum(axis=0)
         self._cross = alignment.cross_spectrum(spectra, self._post_spectra)
-        self._pre_power = _power(spectra)
-        self._pre_sum = self._pre_power.sum(axis=0)
 
-    def delay_to_peak(self) -> None:
-        """Delay PRE by what is left of the delay, unless that is next to nothing."""
-        rest = alignment.fraction(self._cross, self._samples)
-        if abs(rest) >= alignment.LEAST_FRACTION:
-            self._delay_pre(self.delay + rest)
-            rest = alignment.fraction(self._cross, self._samples)
-        self.delay += rest
+    def _read(self, pre: Signal) -> None:
+        self._pre_energy = np.maximum(_products(pre, pre), _TINY)
+        self._product = _products(pre, self._post)
+        self._pre_some = np.abs(pre[:, ::_MEDIAN_STEP])
 
     def correlation(self) -> float:
-        """Return the signed correlation, 0 where it is larger at a whole lag beside."""
-        return alignment.peak_correlation(self._cross, *self._levels(), self._samples)
+        """Return the signed correlation, 0 where it is larger elsewhere."""
+        if not self.count:
+            return 0.0
+        pre, post = self._levels()
+        product = alignment.peak_product(self._cross, self._samples, self.fraction)
+        return product / math.sqrt(pre * post)
 
-    def _levels(self) -> tuple[float, float]:
+    def _levels(self) -> list[float]:
         """Return the power of PRE and POST without direct current, above 0."""
-        pre, post = (each[alignment.FIRST_BIN :].sum() for each in (self._pre_sum, self._post_sum))
-        return max(float(pre), _TINY), max(float(post), _TINY)
+        levels: list[float] = self._sums[:, alignment.FIRST_BIN :].sum(axis=1).tolist()
+        return [max(level, _TINY) for level in levels]
 
     def gain_and_snr_db(self) -> tuple[Column, Column]:
         """Return what they are at each frame, ``[F]``.
@@ -284,28 +308,28 @@ class _Sound:
         The gain is the level of POST less that of PRE; in the segmental SNR, PRE under one signed
         gain is the signal.
         """
-        pre = np.maximum(_products(self._pre, self._pre), _TINY)
-        post = _products(self._post, self._post)
-        product = _products(self._pre, self._post)
-        gain = product.sum() / pre.sum()
+        pre, post, product = self._pre_energy, self._post_energy, self._product
+        gain = float(product.sum() / pre.sum())
         signal = gain**2 * pre
-        noise = post - 2.0 * gain * product + signal
-        ratio = np.maximum(signal, _TINY) / np.maximum(noise, _TINY)
-        snr = np.clip(10.0 * np.log10(ratio), *_SNR_RANGE_DB)
-        return np.asarray(10.0 * np.log10(post / pre)), np.asarray(snr)
+        noise = post + signal
+        noise -= (2.0 * gain) * product
+        signal /= np.maximum(noise, _TINY)
+        snr = np.minimum(np.maximum(signal, _LEAST_SNR), _MOST_SNR)
+        return 10.0 * np.log10(post / pre), 10.0 * np.log10(snr)
 
     def spectral_distance_db(self) -> Column:
         """Return the RMS difference of the spectra in decibels, less that of the level, ``[F]``.
 
         The level is that of the bucket's speech without direct current. The bins of a frame add up
         to its mean square, full scale is 32768 squared; what lies below -80 dB counts as -80 dB.
+        The spectra are lost.
         """
         pre_level, post_level = self._levels()
         unit = self._samples * float(np.square(alignment.window(self._samples)).sum()) / 2.0
         floor = np.float32(unit * FULL_SCALE**2 * 10.0 ** (_SPECTRUM_FLOOR_DB / 10.0))
-        nepers = self._pre_power * np.float32(post_level / pre_level)
-        np.maximum(nepers, floor, out=nepers)
-        nepers /= np.maximum(self._post_power, floor)
+        self._power[0] *= np.float32(post_level / pre_level)
+        nepers, after = np.maximum(self._power, floor, out=self._power)
+        nepers /= after
         np.log(nepers, out=nepers)
         mean_square = _products(nepers, nepers) / nepers.shape[1]
         return np.asarray(10.0 / math.log(10.0) * np.sqrt(mean_square))
@@ -314,26 +338,26 @@ class _Sound:
         """Return the magnitude-squared coherence of 300 to 3400 Hz, the mean over bins."""
         if self.count < _MIN_SEGMENTS:
             return {}
-        power = self._pre_sum[_COHERENCE_BINS].astype(np.float64)
-        power *= self._post_sum[_COHERENCE_BINS]
-        is_there = power > 0.0
-        if not is_there.any():
+        pre, post = self._sums[:, _COHERENCE_BINS].astype(np.float64)
+        power = pre * post
+        count = int(np.count_nonzero(power))
+        if not count:
             return {}
-        cross = np.abs(self._cross[_COHERENCE_BINS][is_there]) ** 2
-        return {"pair.coherence": min(1.0, float(np.mean(cross / power[is_there])))}
+        cross = np.abs(self._cross[_COHERENCE_BINS])
+        # Where there is no power, nothing is added.
+        share = float((cross * cross / np.maximum(power, _NO_POWER)).sum())
+        return {"pair.coherence": min(1.0, share / count)}
 
     def usual_gain(self, peak: int) -> float:
         """Return the median of POST / PRE, away from POST's peak; 0 where there is none."""
-        pre = np.abs(self._pre[:, ::_MEDIAN_STEP])
-        gains = np.abs(self._post[:, ::_MEDIAN_STEP])
-        is_fit = (pre > _LIMITED_FLOOR) & (gains < peak / 2)
-        count = int(np.count_nonzero(is_fit))
+        pre, post = self._pre_some, self._post_some
+        is_unfit = (pre <= _LIMITED_FLOOR) | (post >= peak / 2)
+        count = is_unfit.size - int(np.count_nonzero(is_unfit))
         if not count:
             return 0.0
-        gains /= np.maximum(pre, _LIMITED_FLOOR)
-        # Those that are not fit stand last.
-        np.copyto(gains, np.inf, where=~is_fit)
-        # Sorting float32 takes numpy a third of the time of partitioning it.
+        gains = post / np.maximum(pre, _LIMITED_FLOOR)
+        # Put where they do not count; numpy takes long to choose, and to partition float32.
+        gains += is_unfit * _FAR
         return float(np.sort(gains, axis=None)[count // 2])
 
 
@@ -342,6 +366,11 @@ def _power(spectra: Spectra) -> Signal:
     power = np.square(spectra.real)
     power += np.square(spectra.imag)
     return np.asarray(power)
+
+
+def _level(power: Signal) -> float:
+    """Return the power of all bins without direct current, above 0."""
+    return max(float(power[alignment.FIRST_BIN :].sum()), _TINY)
 
 
 def _products(left: Signal, right: Signal) -> Column:
