@@ -204,6 +204,16 @@ def test_limited_samples_are_counted(speech: Speech, gain: float, ceiling: int) 
     assert np.mean(cut) == pytest.approx(result.bucket["pair.limited_ratio"], rel=0.01)
 
 
+def test_where_most_samples_are_zero_there_is_no_usual_gain(speech: Speech) -> None:
+    """A station that lets one sample of sixteen through has no gain that could limit."""
+    x = pcm(at_rate(speech, 16_000))[:80_000]
+
+    result = look(side(x, 16_000), side(np.where(np.arange(80_000) % 16 == 3, x, 0), 16_000))
+
+    assert "pair.gain_db" in result.frames
+    assert "pair.limited_ratio" not in result.bucket
+
+
 @pytest.mark.parametrize("delay", [0, 117, 480])
 def test_lost_packets_are_added_silence(speech: Speech, delay: int) -> None:
     """Each packet that is digital silence at POST counts, whatever the delay; gains ignore it."""
@@ -458,7 +468,7 @@ def test_a_lag_that_is_still_right_need_not_be_searched_for(speech: Speech, dela
 
     found = [
         look(side(pre, 16_000), side(post, 16_000), known)
-        for known in (None, float(delay), delay + 0.4, 3_000.0)
+        for known in (None, float(delay), delay + 0.4, delay - 0.7, delay + 2.0, 3_000.0)
     ]
 
     for other in found[1:]:

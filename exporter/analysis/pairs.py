@@ -149,8 +149,8 @@ def _aligned(
 ) -> tuple[_Pair, float]:
     """Lay POST beside PRE, and return their signed correlation with it.
 
-    The search is left out where the known delay leaves no doubt; where it finds that very delay,
-    nothing is laid again.
+    The search is left out where the known delay leaves no doubt, or a sample beside it; where it
+    finds that very delay, nothing is laid again.
     """
     samples = rate // FRAMES_PER_SECOND
     pair = None if known is None else _Pair(pre, post, samples, round(known))
@@ -158,7 +158,8 @@ def _aligned(
         # Speech that has no partner counts as unlike: a few frames prove little.
         correlation = pair.sound.correlation() * math.sqrt(pair.sound.count / speech.size)
         if abs(correlation) >= alignment.SURE_CORRELATION:
-            return pair, correlation
+            beside = round(pair.sound.fraction)
+            return _Pair(pre, post, samples, pair.shift + beside) if beside else pair, correlation
     taps = Audio(pre.pcm, pre.ranges), Audio(post.pcm, post.ranges)
     lag = alignment.find_lag(*taps, speech=speech, rate=rate)
     shift = lag.samples if abs(lag.correlation) >= MIN_CORRELATION else round(known or 0.0)
