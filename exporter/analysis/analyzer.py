@@ -12,7 +12,7 @@ import numpy as np
 
 from exporter.analysis import spectrum, timedomain, voice
 from exporter.analysis.frames import Matrix, Stretch
-from exporter.analysis.loudness import Loudness
+from exporter.analysis.loudness import Loudness, Reading
 from exporter.metrics import COLUMNS, FRAME_METRICS, TIME_METRICS
 from exporter.model import FRAMES_PER_SECOND, SAMPLE_BYTES
 
@@ -69,10 +69,11 @@ class Analyzer:
         counts = [len(each) // (rate // FRAMES_PER_SECOND * SAMPLE_BYTES) for each in pcm]
         rows = np.empty((len(frames), WIDTH))
         rows[:, : len(TIME_METRICS)] = timedomain.measure(frames, self._silence_dbfs)
-        rows[:, _SPECTRAL] = _spectra(stretches, pcm, counts, rate)
+        loudness = self._loudness_at(rate)
+        rows[:, _SPECTRAL], reading = _spectra(stretches, pcm, counts, rate, loudness)
         rows[:, _VOICE] = _voice(stretches, counts, rows)
         memories = [stretch.memory.loudness for stretch in stretches]
-        rows[:, _LOUDNESS] = self._loudness_at(rate).measure(frames, counts, memories)
+        rows[:, _LOUDNESS] = loudness.measure(frames, counts, memories, reading)
         for stretch, audio in zip(stretches, pcm, strict=True):
             stretch.memory.last_frame = audio[-stretch.frame_samples * SAMPLE_BYTES :]
             stretch.memory.next_position = stretch.end
@@ -115,12 +116,18 @@ def _portions(stretches: Sequence[Stretch], indices: list[int]) -> Iterator[list
         yield portion
 
 
-def _spectra(stretches: list[Stretch], pcm: list[bytes], counts: list[int], rate: int) -> Matrix:
-    """Measure the spectra, each tap's frames behind the one before them."""
+def _spectra(
+    stretches: list[Stretch], pcm: list[bytes], counts: list[int], rate: int, loudness: Loudness
+) -> tuple[Matrix, Reading | None]:
+    """Measure the spectra, each tap's frames behind the one before them.
+
+    Returns:
+        The metrics; what the loudness reads of the frames, where all are transformed.
+    """
     wanted = np.array([stretch.has_spectrum for stretch in stretches])
     result = np.full((sum(counts), len(spectrum.KEYS)), np.nan)
     if not wanted.any():
-        return result
+        return result, None
     parts: list[bytes] = []
     firsts: list[int] = []
     contexts: list[int] = []
@@ -137,8 +144,14 @@ def _spectra(stretches: list[Stretch], pcm: list[bytes], counts: list[int], rate
     follows[firsts] = False
     is_asked = np.ones(rows, np.bool_)
     is_asked[contexts] = False
-    result[np.repeat(wanted, counts)] = spectrum.measure(frames, follows, rate)[is_asked]
-    return result
+    if not wanted.all():
+        values = spectrum.measure(frames, follows, rate)
+        result[np.repeat(wanted, counts)] = values[is_asked]
+        return result, None
+    reading = loudness.reading(rows)
+    values = spectrum.measure(frames, follows, rate, reading.read)
+    reading.keep(is_asked)
+    return values[is_asked], reading
 
 
 def _voice(stretches: list[Stretch], counts: list[int], rows: Matrix) -> Matrix:

@@ -33,6 +33,8 @@ GATING_STEP_FRAMES = 5
 Frames = npt.NDArray[np.int16]
 Reals = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
+Singles = npt.NDArray[np.float32]
+Lines = npt.NDArray[np.complex64]
 
 _LOWEST_RATE, _STANDARD_RATE = 8_000, 48_000
 # BS.1770-5, Annex 1, Tables 1 and 2: the shelf that stands for the head, and the high-pass.
@@ -49,10 +51,10 @@ _BIN_BORDERS = 10.0 ** ((np.arange(GATE_LUFS + 0.1, MAX_LUFS, 0.1) - OFFSET_LU) 
 _STATES = 4
 # 20 ms of silence leave 0.0083 of the slowest state at any rate; eight frames 1e-15 of all.
 _DOUBLINGS = (1, 2, 4)
-# A tile stays in the second-level cache, and its product below the size from which OpenBLAS wakes
-# a second thread. The FFT takes rows side by side: whole groups, so that neighbours do not matter.
+# A tile stays in the second-level cache. Whole groups of rows go together: neighbours do not matter,
+# and no product reaches the size from which OpenBLAS wakes a second thread.
 _TILE_SAMPLES = 61_440
-_ROWS_ABREAST = 16
+_ROWS_ABREAST = 32
 
 
 @cache
@@ -135,6 +137,40 @@ class _Rows:
         self.position = np.arange(len(self.owner)) - np.repeat(self.first, counts)
 
 
+class Reading:
+    """What is read off the samples of frames: all that the loudness needs of them.
+
+    Attributes:
+        circular: Energy of each frame's circular form, float64 ``[rows]``.
+        linear: float64 ``[8, rows]``: the state to which the frame drives the filter from rest,
+            and the circular form's products with ``Q``.
+    """
+
+    def __init__(self, to_linear: Singles, weights: Singles, rows: int) -> None:
+        self._to_linear, self._weights, self._rows = to_linear, weights, rows
+        self.circular, self.linear = np.empty(rows), np.empty((to_linear.shape[1], rows))
+
+    def read(self, start: int, real: Singles, lines: Lines) -> None:
+        """Read a tile of frames.
+
+        Args:
+            start: Its first row; what lies behind the last is padding.
+            real: Samples, float32 ``[height, samples]``, the height a multiple of 32.
+            lines: Their spectra, complex64 ``[height, samples // 2 + 1]``.
+        """
+        size = min(len(real), len(self.circular) - start)
+        place = slice(start, start + size)
+        abreast = real.reshape(-1, _ROWS_ABREAST, real.shape[1])
+        linear = (abreast @ self._to_linear).reshape(len(real), -1)
+        self.linear[:, place] = linear[:size].T
+        squares = np.square(lines.view(np.float32))
+        self.circular[place] = np.vecdot(squares, self._weights)[:size]
+
+    def keep(self, asked: npt.NDArray[np.bool_]) -> None:
+        """Keep some of the rows."""
+        self.circular, self.linear = self.circular[asked], self.linear[:, asked]
+
+
 class Loudness:
     """Measures the loudness of stretches of frames at one rate; for one thread at a time."""
 
@@ -153,11 +189,18 @@ class Loudness:
         self._weights = np.repeat(weights, 2).astype(np.float32)
         self._powers = [np.linalg.matrix_power(after, frames) for frames in _DOUBLINGS]
         self._periodic = np.linalg.inv(np.eye(_STATES) - after)
-        height = _TILE_SAMPLES // samples // _ROWS_ABREAST * _ROWS_ABREAST
-        self._tile = np.zeros((height, samples), np.float32)
+        self._height = _TILE_SAMPLES // samples // _ROWS_ABREAST * _ROWS_ABREAST
+
+    def reading(self, rows: int) -> Reading:
+        """Return a reading of so many rows, to be filled."""
+        return Reading(self._linear, self._weights, rows)
 
     def measure(
-        self, frames: Frames, counts: Sequence[int], memories: Sequence[LoudnessMemory]
+        self,
+        frames: Frames,
+        counts: Sequence[int],
+        memories: Sequence[LoudnessMemory],
+        reading: Reading | None = None,
     ) -> Reals:
         """Measure stretches of frames, each continuing where its memory's previous one ended.
 
@@ -165,6 +208,7 @@ class Loudness:
             frames: int16 ``[rows, rate / 50]``, mono, full scale 32768: the stretches, stacked.
             counts: Frames of each stretch, 1 or more; their sum is the number of rows.
             memories: Of the tap of each stretch, each only once; they are updated.
+            reading: Of the frames, if they are transformed already.
 
         Returns:
             float64 ``[rows, 3]``: momentary (400 ms) and short-term loudness (3 s) in LUFS, NaN
@@ -176,7 +220,9 @@ class Loudness:
         sizes = np.asarray(counts, np.intp)
         rows = _Rows(sizes)
         stored = np.concatenate([memory.values for memory in memories]).reshape(len(sizes), -1)
-        energies, states = self._filter(frames, rows, stored[:, SHORT_TERM_FRAMES:])
+        if reading is None:
+            reading = self._read(frames)
+        energies, states = self._filter(reading, rows, stored[:, SHORT_TERM_FRAMES:])
         history, places = _history(energies, rows, stored[:, :SHORT_TERM_FRAMES])
         ages = np.array([memory.frames for memory in memories])[rows.owner] + rows.position + 1
         for memory, past, state, size in zip(
@@ -187,10 +233,9 @@ class Loudness:
             memory.frames += size
         return _windows(history, places, ages)
 
-    def _filter(self, frames: Frames, rows: _Rows, starts: Reals) -> tuple[Reals, Reals]:
+    def _filter(self, reading: Reading, rows: _Rows, starts: Reals) -> tuple[Reals, Reals]:
         """Return the mean square of each K-weighted frame, and each stretch's last state."""
-        circular, linear = self._read(frames)
-        driven, overlap = linear[:_STATES], linear[_STATES:]
+        driven, overlap = reading.linear[:_STATES], reading.linear[_STATES:]
         states = driven.copy()
         states[:, rows.first] += self._powers[0] @ starts.T
         for step, power in zip(_DOUBLINGS, self._powers, strict=True):
@@ -200,27 +245,21 @@ class Loudness:
         before = np.roll(states, 1, axis=1)
         before[:, rows.first] = starts.T
         excess = before - self._periodic @ driven
-        energies = circular + ((2.0 * overlap + excess) * excess).sum(axis=0)
+        energies = reading.circular + ((2.0 * overlap + excess) * excess).sum(axis=0)
         return np.maximum(energies, 0.0), states[:, rows.last].T
 
-    def _read(self, frames: Frames) -> tuple[Reals, Reals]:
-        """Read the samples, tile by tile.
-
-        Returns:
-            Energy of each frame's circular form, ``[rows]``; ``[8, rows]``: the state to which the
-            frame drives the filter from rest, and the circular form's products with ``Q``.
-        """
-        rows, height = len(frames), len(self._tile)
-        circular, linear = np.empty(rows), np.empty((2 * _STATES, rows))
+    def _read(self, frames: Frames) -> Reading:
+        """Read the samples, tile by tile."""
+        rows, samples = frames.shape
+        height = min(self._height, -(-rows // _ROWS_ABREAST) * _ROWS_ABREAST)
+        reading = self.reading(rows)
+        real = np.zeros((height, samples), np.float32)
         for start in range(0, rows, height):
-            size = min(height, rows - start)
-            tile = self._tile[: -(-size // _ROWS_ABREAST) * _ROWS_ABREAST]
-            tile[:size] = frames[start : start + size]
-            linear[:, start : start + size] = (tile @ self._linear)[:size].T
-            spectrum = scipy.fft.rfft(tile, axis=1).view(np.float32)
-            np.square(spectrum, out=spectrum)
-            circular[start : start + size] = np.vecdot(spectrum, self._weights)[:size]
-        return circular, linear
+            tile = frames[start : start + height]
+            real[: len(tile)] = tile
+            lines: Lines = scipy.fft.rfft(real)
+            reading.read(start, real, lines)
+        return reading
 
 
 def _state_space(sections: Reals, samples: int) -> tuple[Reals, Reals, Reals]:

@@ -18,7 +18,7 @@ so large that OpenBLAS would wake its threads: they wait for a core where audio 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -59,11 +59,17 @@ TILE_ROWS = 256
 Frames = npt.NDArray[np.int16]
 Real = npt.NDArray[np.float32]
 Lines = npt.NDArray[np.complex64]
+Reader = Callable[[int, Real, Lines], None]
 Flags = npt.NDArray[np.bool_]
 Values = npt.NDArray[np.float64]
 
 
-def measure(frames: Frames, follows: Flags, rate: int) -> Values:
+def measure(
+    frames: Frames,
+    follows: Flags,
+    rate: int,
+    also: Callable[[int, Real, Lines], None] | None = None,
+) -> Values:
     """Measure frames.
 
     Args:
@@ -71,6 +77,8 @@ def measure(frames: Frames, follows: Flags, rate: int) -> Values:
         follows: bool ``[rows]``: row i - 1 is the frame directly before row i of the same stream;
             False for row 0. Rows that are there for this alone are the caller's to drop.
         rate: Samples per second, 8000 to 48000, divisible by 50.
+        also: Is shown each tile: its first row; its samples, float32 ``[height, rate / 50]``, rows
+            behind the last being padding; their spectra, complex64 ``[height, rate / 100 + 1]``.
 
     Returns:
         float64 ``[rows, 10]``, columns as ``KEYS``; NaN where a metric is unknown.
@@ -81,7 +89,10 @@ def measure(frames: Frames, follows: Flags, rate: int) -> Values:
     harmonic = np.empty(rows + height, np.float32)
     # One reader after the other: the arrays of either fill the cache.
     for start, real in _tiles(frames, height):
-        spectra.read(scipy.fft.rfft(real), start)
+        lines = scipy.fft.rfft(real)
+        if also is not None:
+            also(start, real, lines)
+        spectra.read(lines, start)
     for start, real in _tiles(frames, height):
         harmonic[start + 1 : start + height] = voicing.read(real)
     values = spectra.values()[:, :rows]
