@@ -51,8 +51,8 @@ _BIN_BORDERS = 10.0 ** ((np.arange(GATE_LUFS + 0.1, MAX_LUFS, 0.1) - OFFSET_LU) 
 _STATES = 4
 # 20 ms of silence leave 0.0083 of the slowest state at any rate; eight frames 1e-15 of all.
 _DOUBLINGS = (1, 2, 4)
-# A tile stays in the second-level cache. Whole groups of rows go together: neighbours do not matter,
-# and no product reaches the size from which OpenBLAS wakes a second thread.
+# A tile stays in the second-level cache. Whole groups of rows go together: neighbours do not
+# matter, and no product reaches the size from which OpenBLAS wakes a second thread.
 _TILE_SAMPLES = 61_440
 _ROWS_ABREAST = 32
 
@@ -257,7 +257,7 @@ class Loudness:
         for start in range(0, rows, height):
             tile = frames[start : start + height]
             real[: len(tile)] = tile
-            lines: Lines = scipy.fft.rfft(real)
+            lines = scipy.fft.rfft(real).astype(np.complex64, copy=False)
             reading.read(start, real, lines)
         return reading
 
