@@ -20,6 +20,7 @@ import numpy.typing as npt
 import scipy.fft
 from scipy import signal
 
+from exporter.analysis.remembered import apart, joined
 from exporter.model import FRAMES_PER_SECOND
 
 FULL_SCALE = 32_768.0
@@ -109,19 +110,20 @@ class LoudnessMemory:
 
     Attributes:
         frames: Frames measured since the last gap.
-        values: float64 ``[154]``: energies of the newest 150 frames, oldest first; filter state.
+        energies: float64 ``[150]`` as bytes, of the newest frames, oldest first.
+        state: float64 ``[4]`` as bytes, of the filter.
     """
 
-    __slots__ = ("frames", "values")
+    __slots__ = ("energies", "frames", "state")
 
     def __init__(self) -> None:
-        self.frames = 0
-        self.values = np.zeros(SHORT_TERM_FRAMES + _STATES)
+        self.restart()
 
     def restart(self) -> None:
         """Begin anew, filter and windows: a gap lies before the next frame."""
         self.frames = 0
-        self.values[:] = 0.0
+        self.energies = np.zeros(SHORT_TERM_FRAMES).tobytes()
+        self.state = np.zeros(_STATES).tobytes()
 
 
 class _Rows:
@@ -219,18 +221,19 @@ class Loudness:
             return np.empty((0, 3))
         sizes = np.asarray(counts, np.intp)
         rows = _Rows(sizes)
-        stored = np.concatenate([memory.values for memory in memories]).reshape(len(sizes), -1)
         if reading is None:
             reading = self._read(frames)
-        energies, states = self._filter(reading, rows, stored[:, SHORT_TERM_FRAMES:])
-        history, places = _history(energies, rows, stored[:, :SHORT_TERM_FRAMES])
+        starts = joined([memory.state for memory in memories], np.float64)
+        new, states = self._filter(reading, rows, starts)
+        past = joined([memory.energies for memory in memories], np.float64)
+        history, places = _history(new, rows, past)
         ages = np.array([memory.frames for memory in memories])[rows.owner] + rows.position + 1
-        for memory, past, state, size in zip(
-            memories, history, states, sizes.tolist(), strict=True
+        for memory, size, state, energies in zip(
+            memories, counts, apart(states), apart(history), strict=True
         ):
-            memory.values[:SHORT_TERM_FRAMES] = past[size : size + SHORT_TERM_FRAMES]
-            memory.values[SHORT_TERM_FRAMES:] = state
             memory.frames += size
+            memory.state = state
+            memory.energies = energies[size * history.itemsize :][: len(memory.energies)]
         return _windows(history, places, ages)
 
     def _filter(self, reading: Reading, rows: _Rows, starts: Reals) -> tuple[Reals, Reals]:

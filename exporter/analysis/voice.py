@@ -4,8 +4,9 @@ The noise floor is a percentile of the levels of the last 3 s. The voice decisio
 function of five features of a frame, each relative to a noise and a peak level that it tracks
 itself; docs/voice.md explains it and reports how often it errs. It looks only backwards.
 
-Stretches of one length go through together as ``[stretches, frames]``, at most ``PIECE`` frames at
-a time. A frame's values depend on the frames of its own tap alone, however they are cut.
+Stretches of one length go through together as ``[stretches, frames]``, for the noise floor at most
+``PIECE`` frames at a time. A frame's values depend on the frames of its own tap alone, however they
+are cut.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import expit
 
+from exporter.analysis.remembered import apart, joined
 from exporter.model import FRAMES_PER_SECOND
 
 Real = npt.NDArray[np.float64]
@@ -92,16 +94,16 @@ class VoiceMemory:
     """What one tap remembers from frame to frame.
 
     Attributes:
-        levels: float32 ``[149]``, rms of the last frames in dBFS, the newest last.
-        state: Tracked levels and short histories of the voice decision.
+        levels: float32 ``[149]`` as bytes, rms of the last frames in dBFS, the newest last.
+        state: float32 as bytes, tracked levels and short histories of the voice decision.
         beside_gap: Whether the next frame follows a gap.
     """
 
     __slots__ = ("beside_gap", "levels", "state")
 
     def __init__(self) -> None:
-        self.levels = np.full(WINDOW - 1, NO_LEVEL, np.float32)
-        self.state = np.full(_SMOOTH.stop, np.inf, np.float32)
+        self.levels = np.full(WINDOW - 1, NO_LEVEL, np.float32).tobytes()
+        self.state = np.full(_SMOOTH.stop, np.inf, np.float32).tobytes()
         self.beside_gap = False
         self._pass(WINDOW)
 
@@ -114,18 +116,22 @@ class VoiceMemory:
         Args:
             missing_frames: Whole frames that are missing, 0 or more.
         """
-        self.levels[-1] = NO_LEVEL
+        levels = np.frombuffer(self.levels, np.float32).copy()
+        levels[-1] = NO_LEVEL
+        _shift(levels, missing_frames, float(NO_LEVEL))
+        self.levels = levels.tobytes()
         self.beside_gap = True
-        if missing_frames > 0:
-            _shift(self.levels, missing_frames, float(NO_LEVEL))
-            self._pass(missing_frames)
+        self._pass(missing_frames)
 
     def _pass(self, frames: int) -> None:
         """Let frames of silence pass through the state."""
-        tracked = self.state[_TRACKED] + frames * RISE[:, 0]
-        self.state[_TRACKED] = np.minimum(tracked, QUIET_INPUT)
+        state = np.frombuffer(self.state, np.float32).copy()
+        if frames:
+            tracked = state[_TRACKED] + frames * RISE[:, 0]
+            state[_TRACKED] = np.minimum(tracked, QUIET_INPUT)
         for part, value in _HISTORIES:
-            _shift(self.state[part], frames, value)
+            _shift(state[part], frames, value)
+        self.state = state.tobytes()
 
 
 def _shift(values: npt.NDArray[np.floating], count: int, fill: float) -> None:
@@ -147,26 +153,27 @@ def measure(columns: Columns, counts: Sequence[int], memories: Sequence[VoiceMem
         float64 ``[rows, 3]``: noise floor in dBFS, SNR in dB (NaN without speech), probability of
         voice; NaN where unknown.
     """
+    sizes = np.asarray(counts, np.intp)
     result = np.empty((len(columns.rms_dbfs), 3), np.float64)
-    for rows, chosen in _pieces(np.asarray(counts, np.intp)):
-        block = [memories[index] for index in chosen]
-        floor = _noise_floor(columns, rows, block)
-        voice = _voice(columns, rows, block)
-        above = np.maximum(columns.rms_dbfs[rows] - floor, 0.0)
-        snr = np.where(voice >= SPEECH_FROM, above, np.nan)
-        result[rows] = np.stack([floor, snr, voice], axis=-1)
+    floor, snr, voice = result.T
+    for rows, chosen in _pieces(sizes, PIECE):
+        floor[rows] = _noise_floor(columns, rows, [memories[index] for index in chosen])
+    for rows, chosen in _pieces(sizes, len(result)):
+        voice[rows] = _voice(columns, rows, [memories[index] for index in chosen])
+    above = np.maximum(columns.rms_dbfs - floor, 0.0)
+    snr[:] = np.where(voice >= SPEECH_FROM, above, np.nan)
     return result
 
 
-def _pieces(counts: Rows) -> Iterator[tuple[Rows, list[int]]]:
+def _pieces(counts: Rows, longest: int) -> Iterator[tuple[Rows, list[int]]]:
     """Cut stretches into pieces and yield those of one length together.
 
     Yields:
         Row numbers ``[stretches, frames]``, and which stretches these are.
     """
     first = np.cumsum(counts) - counts
-    for start in range(0, int(counts.max(initial=0)), PIECE):
-        lengths = np.clip(counts - start, 0, PIECE)
+    for start in range(0, int(counts.max(initial=0)), longest):
+        lengths = np.clip(counts - start, 0, longest)
         for length in np.unique(lengths[lengths > 0]):
             chosen = np.flatnonzero(lengths == length)
             yield (first[chosen] + start)[:, None] + np.arange(length), chosen.tolist()
@@ -176,10 +183,10 @@ def _noise_floor(columns: Columns, rows: Rows, memories: list[VoiceMemory]) -> R
     """10th percentile of the levels that count in the 3 s up to each frame; NaN with too few."""
     new = np.where(columns.peak_amplitude[rows] > 0, columns.rms_dbfs[rows], NO_LEVEL)
     new[[memory.beside_gap for memory in memories], 0] = NO_LEVEL
-    past = np.concatenate([memory.levels for memory in memories]).reshape(len(memories), -1)
+    past = joined([memory.levels for memory in memories], np.float32)
     levels = np.concatenate([past, new.astype(np.float32)], axis=1)
-    for memory, newest in zip(memories, levels[:, rows.shape[1] :], strict=True):
-        memory.levels[:] = newest
+    for memory, newest in zip(memories, apart(levels[:, rows.shape[1] :]), strict=True):
+        memory.levels = newest
         memory.beside_gap = False
     return _percentile(*_windows(levels, rows.shape[1]))
 
@@ -228,13 +235,12 @@ def _voice(columns: Columns, rows: Rows, memories: list[VoiceMemory]) -> Single:
     Arrays are float32 ``[frames, stretches]`` from here on, so that a frame of all stretches lies
     in one piece of memory; the state is ``[values, stretches]``.
     """
-    states = np.concatenate([memory.state for memory in memories])
-    state = states.reshape(len(memories), -1).T.copy()
+    state = joined([memory.state for memory in memories], np.float32).T.copy()
     score, silent = _score(columns, rows.T.copy(), state)
     smooth = np.add.reduce(_trailing(state, _SCORE, score)) / np.float32(SMOOTH_FRAMES)
     held = np.maximum.reduce(_trailing(state, _SMOOTH, smooth))
-    for memory, now in zip(memories, state.T.copy(), strict=True):
-        memory.state[:] = now
+    for memory, now in zip(memories, apart(state.T), strict=True):
+        memory.state = now
     return np.where(silent, np.float32(0.0), expit(held)).T
 
 
