@@ -7,6 +7,7 @@ the loudness gating block that ends with this frame. NaN is unknown.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import compress
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class Analyzer:
         rows = np.empty((len(frames), WIDTH))
         rows[:, : len(TIME_METRICS)] = timedomain.measure(frames, self._silence_dbfs)
         loudness = self._loudness_at(rate)
-        rows[:, _SPECTRAL], reading = _spectra(stretches, pcm, counts, rate, loudness)
+        rows[:, _SPECTRAL], reading = _spectra(stretches, frames, counts, rate, loudness)
         rows[:, _VOICE] = _voice(stretches, counts, rows)
         memories = [stretch.memory.loudness for stretch in stretches]
         rows[:, _LOUDNESS] = loudness.measure(frames, counts, memories, reading)
@@ -117,7 +118,11 @@ def _portions(stretches: Sequence[Stretch], indices: list[int]) -> Iterator[list
 
 
 def _spectra(
-    stretches: list[Stretch], pcm: list[bytes], counts: list[int], rate: int, loudness: Loudness
+    stretches: list[Stretch],
+    frames: spectrum.Frames,
+    counts: list[int],
+    rate: int,
+    loudness: Loudness,
 ) -> tuple[Matrix, Reading | None]:
     """Measure the spectra, each tap's frames behind the one before them.
 
@@ -125,33 +130,32 @@ def _spectra(
         The metrics; what the loudness reads of the frames, where all are transformed.
     """
     wanted = np.array([stretch.has_spectrum for stretch in stretches])
-    result = np.full((sum(counts), len(spectrum.KEYS)), np.nan)
-    if not wanted.any():
-        return result, None
-    parts: list[bytes] = []
-    firsts: list[int] = []
-    contexts: list[int] = []
-    rows = 0
-    for stretch, audio, count in zip(stretches, pcm, counts, strict=True):
-        if stretch.has_spectrum:
-            before = stretch.memory.last_frame
-            parts += [before, audio]
-            firsts.append(rows)
-            contexts += [rows] if before else []
-            rows += count + bool(before)
-    frames = np.frombuffer(b"".join(parts), "<i2").reshape(-1, rate // FRAMES_PER_SECOND)
-    follows = np.ones(rows, np.bool_)
-    follows[firsts] = False
-    is_asked = np.ones(rows, np.bool_)
-    is_asked[contexts] = False
-    if not wanted.all():
-        values = spectrum.measure(frames, follows, rate)
-        result[np.repeat(wanted, counts)] = values[is_asked]
-        return result, None
-    reading = loudness.reading(rows)
-    values = spectrum.measure(frames, follows, rate, reading.read)
-    reading.keep(is_asked)
-    return values[is_asked], reading
+    if wanted.all():
+        reading = loudness.reading(len(frames))
+        return _transformed(stretches, frames, counts, rate, reading.read), reading
+    result = np.full((len(frames), len(spectrum.KEYS)), np.nan)
+    if wanted.any():
+        rows = np.repeat(wanted, counts)
+        some = list(compress(stretches, wanted))
+        result[rows] = _transformed(some, frames[rows], list(compress(counts, wanted)), rate, None)
+    return result, None
+
+
+def _transformed(
+    stretches: list[Stretch],
+    frames: spectrum.Frames,
+    counts: list[int],
+    rate: int,
+    also: spectrum.Reader | None,
+) -> Matrix:
+    """Measure the spectra of stretches that all want them."""
+    before = [stretch.memory.last_frame for stretch in stretches]
+    is_known = np.array([bool(each) for each in before])
+    firsts = np.cumsum(counts) - counts
+    follows = np.ones(len(frames), np.bool_)
+    follows[firsts] = is_known
+    last = np.frombuffer(b"".join(before), "<i2").reshape(-1, frames.shape[1])
+    return spectrum.measure(frames, follows, rate, spectrum.Before(firsts[is_known], last), also)
 
 
 def _voice(stretches: list[Stretch], counts: list[int], rows: Matrix) -> Matrix:

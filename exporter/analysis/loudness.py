@@ -156,21 +156,18 @@ class Reading:
         """Read a tile of frames.
 
         Args:
-            start: Its first row; what lies behind the last is padding.
+            start: Its first row; what lies before row 0 and behind the last row are none.
             real: Samples, float32 ``[height, samples]``, the height a multiple of 32.
             lines: Their spectra, complex64 ``[height, samples // 2 + 1]``.
         """
-        size = min(len(real), len(self.circular) - start)
-        place = slice(start, start + size)
+        place = slice(max(start, 0), start + len(real))
+        size = len(self.circular[place])
+        part = slice(place.start - start, place.start - start + size)
         abreast = real.reshape(-1, _ROWS_ABREAST, real.shape[1])
         linear = (abreast @ self._to_linear).reshape(len(real), -1)
-        self.linear[:, place] = linear[:size].T
+        self.linear[:, place] = linear[part].T
         squares = np.square(lines.view(np.float32))
-        self.circular[place] = np.vecdot(squares, self._weights)[:size]
-
-    def keep(self, asked: npt.NDArray[np.bool_]) -> None:
-        """Keep some of the rows."""
-        self.circular, self.linear = self.circular[asked], self.linear[:, asked]
+        self.circular[place] = np.vecdot(squares, self._weights)[part]
 
 
 class Loudness:

@@ -11,14 +11,16 @@ Mean and window are dealt with behind the transform, which the loudness needs wi
 is set to 0, and from each bin goes half of the two beside it.
 
 Frames go through in float32, in tiles that stay in the second-level cache. A tile begins with the
-last row of the one before, so that each row finds the row that it follows; tiles are padded to
-whole groups of rows, so that a row's value does not depend on its neighbours. No matrix product is
-so large that OpenBLAS would wake its threads: they wait for a core where audio comes first.
+last row of the one before, the first one with a row of zeros, so that each row finds the row that
+it follows; tiles are padded to whole groups of rows, so that a row's value does not depend on its
+neighbours. No matrix product is so large that OpenBLAS would wake its threads: they wait for a
+core where audio comes first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -60,77 +62,129 @@ Frames = npt.NDArray[np.int16]
 Real = npt.NDArray[np.float32]
 Lines = npt.NDArray[np.complex64]
 Reader = Callable[[int, Real, Lines], None]
+Places = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
 Values = npt.NDArray[np.float64]
+
+
+class Before(NamedTuple):
+    """Frames before rows that do not follow the row above.
+
+    Attributes:
+        rows: Which rows these are, rising.
+        frames: int16 ``[as many, rate / 50]``.
+    """
+
+    rows: Places
+    frames: Frames
 
 
 def measure(
     frames: Frames,
     follows: Flags,
     rate: int,
-    also: Callable[[int, Real, Lines], None] | None = None,
+    before: Before | None = None,
+    also: Reader | None = None,
 ) -> Values:
     """Measure frames.
 
     Args:
         frames: int16 ``[rows, rate / 50]``, mono, full scale 32768.
-        follows: bool ``[rows]``: row i - 1 is the frame directly before row i of the same stream;
-            False for row 0. Rows that are there for this alone are the caller's to drop.
+        follows: bool ``[rows]``: the frame directly before row i of the same stream is known: row
+            i - 1, or what ``before`` has.
         rate: Samples per second, 8000 to 48000, divisible by 50.
-        also: Is shown each tile: its first row; its samples, float32 ``[height, rate / 50]``, rows
-            behind the last being padding; their spectra, complex64 ``[height, rate / 100 + 1]``.
+        before: Frames before the first ones of streams.
+        also: Is shown each tile: its first row, -1 at first; its samples, float32 ``[height, rate /
+            50]``; their spectra, complex64 ``[height, rate / 100 + 1]``. Row -1 and what lies
+            behind the last row are none.
 
     Returns:
         float64 ``[rows, 10]``, columns as ``KEYS``; NaN where a metric is unknown.
     """
-    rows, samples = len(frames), rate // FRAMES_PER_SECOND
-    height = _height(rows)
-    spectra, voicing = _Spectra(samples, rows, height), Voicing(samples, height)
-    harmonic = np.empty(rows + height, np.float32)
+    samples = rate // FRAMES_PER_SECOND
+    if before is None:
+        before = Before(np.empty(0, np.intp), np.empty((0, samples), np.int16))
+    tiles, earlier = _Tiles(frames, before.rows), _padded(before.frames)
+    spectra = _Spectra(samples, tiles, scipy.fft.rfft(earlier))
+    voicing = Voicing(samples, tiles.height)
     # One reader after the other: the arrays of either fill the cache.
-    for start, real in _tiles(frames, height):
+    for start, real in tiles:
         lines = scipy.fft.rfft(real)
         if also is not None:
             also(start, real, lines)
         spectra.read(lines, start)
-    for start, real in _tiles(frames, height):
-        harmonic[start + 1 : start + height] = voicing.read(real)
-    values = spectra.values()[:, :rows]
-    values[_HARMONIC] = harmonic[:rows]
-    return _known(values, _has_power(frames, values), follows).T
+    values = spectra.values()
+    for start, real in tiles:
+        which, places = tiles.begun(start)
+        ratios = voicing.read(real, places, earlier[which])
+        place = values[_HARMONIC, start + 1 : start + tiles.height]
+        place[:] = ratios[: len(place)]
+    known = _has_power(frames, values)
+    return _known(values, known, follows, before).T
 
 
-def _height(rows: int) -> int:
-    """Return the height of a tile, about 256 rows, with which the last one is nearly full."""
-    new = max(rows - 1, 1)
-    tiles = max(round(new / TILE_ROWS), 1)
-    return -(-(-(-new // tiles) + 1) // ROWS_ABREAST) * ROWS_ABREAST
+class _Tiles:
+    """Cuts frames into tiles of about 256 rows, of which the last one is nearly full.
+
+    Args:
+        frames: int16 ``[rows, samples]``.
+        begin: The rows that do not follow the row above.
+    """
+
+    def __init__(self, frames: Frames, begin: Places) -> None:
+        self.rows = len(frames)
+        count = max(round(self.rows / TILE_ROWS), 1)
+        self.height = _whole_groups(-(-self.rows // count) + 1)
+        self.begin = begin
+        self._frames = frames
+
+    def __iter__(self) -> Iterator[tuple[int, Real]]:
+        """Yield the first row of each tile, known already or none, and its samples, float32."""
+        real = np.zeros((self.height, self._frames.shape[1]), np.float32)
+        for start in range(-1, self.rows - 1, self.height - 1):
+            tile = self._frames[max(start, 0) : start + self.height]
+            first = max(-start, 0)
+            real[first : first + len(tile)] = tile
+            real[first + len(tile) :] = 0
+            yield start, real
+
+    def begun(self, start: int) -> tuple[slice, Places]:
+        """Return which rows begin in a tile, and their places there, without its first row."""
+        first, last = self.begin.searchsorted((start + 1, start + self.height))
+        return slice(first, last), self.begin[first:last] - start
 
 
-def _tiles(frames: Frames, height: int) -> Iterator[tuple[int, Real]]:
-    """Yield the first row of each tile and its samples, float32."""
-    real = np.empty((height, frames.shape[1]), np.float32)
-    for start in range(0, max(len(frames) - 1, 1), height - 1):
-        tile = frames[start : start + height]
-        real[: len(tile)] = tile
-        real[len(tile) :] = 0
-        yield start, real
+def _whole_groups(rows: int) -> int:
+    """Return the number of rows, rounded up."""
+    return -(-rows // ROWS_ABREAST) * ROWS_ABREAST
+
+
+def _padded(frames: Frames) -> Real:
+    """Return frames as float32, and rows of zeros behind them."""
+    real = np.zeros((_whole_groups(len(frames)), frames.shape[1]), np.float32)
+    real[: len(frames)] = frames
+    return real
 
 
 def _has_power(frames: Frames, values: Values) -> Flags:
     """Tell which rows hold samples that differ; most have more power than could be rounding."""
     known = values[_BANDS].max(axis=0) > DOUBTFUL_DB
     doubtful = np.flatnonzero(~known)
-    known[doubtful] = (frames[doubtful] != frames[doubtful, :1]).any(axis=1)
+    known[doubtful] = _differ(frames[doubtful])
     return np.asarray(known)
 
 
-def _known(values: Values, known: Flags, follows: Flags) -> Values:
+def _differ(frames: Frames) -> Flags:
+    return np.asarray((frames != frames[:, :1]).any(axis=1))
+
+
+def _known(values: Values, known: Flags, follows: Flags, before: Before) -> Values:
     """Make NaN of what cannot be known."""
     pair = follows & known
     values[_HARMONIC, ~pair] = np.nan
-    pair[1:] &= known[:-1]
-    values[_FLUX, ~pair] = np.nan
+    known_before = np.roll(known, 1)
+    known_before[before.rows] = _differ(before.frames)
+    values[_FLUX, ~(pair & known_before)] = np.nan
     values[: _BANDS.start, ~known] = np.nan
     values[_BANDS, ~known] = FLOOR_DB
     return values
@@ -147,16 +201,19 @@ class _Spectra:
 
     Args:
         samples: Of a frame.
-        rows: Of the measurement.
-        height: Rows of a tile.
+        tiles: That are to be read.
+        before: Spectra of what is before the rows that begin there, which are spent.
     """
 
-    def __init__(self, samples: int, rows: int, height: int) -> None:
-        self.samples, self.bins, self.height = samples, samples // 2, height
+    def __init__(self, samples: int, tiles: _Tiles, before: Lines) -> None:
+        self.samples, self.bins, self.tiles = samples, samples // 2, tiles
+        height = tiles.height
         self.blocks = self.bins // BLOCK_BINS + 1
         self.scale = float(np.sqrt(4 / 3)) / (samples * FULL_SCALE)
+        # Bin k stands in column k; bin 0 and what fills the last block are 0.
+        self.before = np.zeros((len(before), self.blocks * BLOCK_BINS), np.float32)
+        self._transform(before, np.zeros_like(before), self.before)
         self.windowed = np.zeros((height, self.bins + 1), np.complex64)
-        # Bin k stands in column k; bin 0 and what fills the last block stay 0.
         self.magnitude = np.zeros((height, self.blocks * BLOCK_BINS), np.float32)
         self.power = np.empty_like(self.magnitude)
         step = np.arange(BLOCK_BINS) - (BLOCK_BINS - 1) / 2
@@ -169,7 +226,8 @@ class _Spectra:
         self.up_to, self.row = np.tri(BLOCK_BINS), np.arange(height)
         self.twice_mean = np.full(self.bins, 2 / self.bins, np.float32)
         self.least = np.float32(np.sqrt(FLATNESS_FLOOR) / self.scale)
-        size = rows + height
+        # Row i stands in column i + 1.
+        size = 1 + tiles.rows + height
         self.found = np.zeros((len(self.sums), size), np.float64)
         self.peak, self.rolloff = np.zeros((2, size), np.intp)
         self.energy, self.common, self.logarithm, self.half_rate = np.ones((4, size), np.float32)
@@ -179,9 +237,10 @@ class _Spectra:
 
         Row 0 keeps what tells of its difference to the row before it.
         """
-        self._transform(lines)
         magnitude, power = self.magnitude, self.power
-        place, behind = slice(start, start + self.height), slice(start + 1, start + self.height)
+        self._transform(lines, self.windowed, magnitude)
+        np.multiply(magnitude, magnitude, out=power)
+        place = slice(start + 1, start + 1 + self.tiles.height)
         moments = (power.reshape(-1, BLOCK_BINS) @ self.weights).astype(np.float64)
         found = self.found[:, place]
         np.matmul(
@@ -192,51 +251,54 @@ class _Spectra:
         self.peak[place] = power.argmax(axis=1)
         self.rolloff[place] = self._rolloff(found[: self.blocks + 1])
         np.vecdot(magnitude, magnitude, out=self.energy[place])
-        np.vecdot(magnitude[1:], magnitude[:-1], out=self.common[behind])
+        common = self.common[place]
+        np.vecdot(magnitude[1:], magnitude[:-1], out=common[1:])
+        which, begun = self.tiles.begun(start)
+        common[begun] = np.vecdot(magnitude[begun], self.before[which])
         self.half_rate[place] = power[:, self.bins]
         self.logarithm[place] = self._logarithm()
 
     def values(self) -> Values:
-        """Return the metrics, float64 ``[10, rows or more]``, as if all were known."""
-        below, (first, second) = self.found[: self.blocks + 1], self.found[self.blocks + 1 :]
+        """Return the metrics, float64 ``[10, rows]``, as if known; the harmonic ratio is not."""
+        rows = slice(1, 1 + self.tiles.rows)
+        found = self.found[:, rows]
+        below, (first, second) = found[: self.blocks + 1], found[self.blocks + 1 :]
         total = np.where(below[-1] > 0, below[-1], 1)
         centroid = first / total
         values = np.empty((len(KEYS), len(total)), np.float64)
-        values[_DOMINANT] = BIN_HZ * self.peak
+        values[_DOMINANT] = BIN_HZ * self.peak[rows]
         values[_CENTROID] = BIN_HZ * centroid
         values[_BANDWIDTH] = BIN_HZ * np.sqrt(np.maximum(second / total - centroid**2, 0))
-        values[_ROLLOFF] = BIN_HZ * self.rolloff
-        values[_FLUX] = self._flux()
-        mean = np.exp(self.logarithm.astype(np.float64))
+        values[_ROLLOFF] = BIN_HZ * self.rolloff[rows]
+        values[_FLUX] = self._flux()[rows]
+        mean = np.exp(self.logarithm[rows].astype(np.float64))
         values[_FLATNESS] = np.minimum(self.bins * mean / total, 1)
         borders = np.minimum(BAND_BLOCKS, self.blocks)
         bands = below[borders[1:]] - below[borders[:-1]]
         if self.samples % 2 == 0 and self.blocks <= BAND_BLOCKS[-1]:
-            bands[-1] -= self.half_rate
+            bands[-1] -= self.half_rate[rows]
         least = 10 ** (FLOOR_DB / 10)
         values[_BANDS] = 10 * np.log10(np.maximum(self.scale**2 * bands, least))
         return values
 
-    def _transform(self, lines: Lines) -> None:
-        """Fill magnitude and power."""
+    def _transform(self, lines: Lines, windowed: Lines, magnitude: Real) -> None:
+        """Fill magnitudes by way of windowed spectra."""
         lines[:, 0] = 0
-        flat, last = lines.view(np.float32).reshape(-1), self.bins
-        windowed = self.windowed.view(np.float32).reshape(-1)
+        last = self.bins
+        flat, inner = (each.view(np.float32).reshape(-1) for each in (lines, windowed))
         # All rows in one go, over their borders; beside the last bin is its mirror image.
-        np.add(flat[4:], flat[:-4], out=windowed[2:-2])
+        np.add(flat[4:], flat[:-4], out=inner[2:-2])
         mirrored = lines[:, self.samples - last - 1].conj()
-        np.add(lines[:, last - 1], mirrored, out=self.windowed[:, last])
-        windowed *= np.float32(0.5)
-        windowed -= flat
-        magnitude = self.magnitude[:, : last + 1]
-        np.abs(self.windowed, out=magnitude)
+        np.add(lines[:, last - 1], mirrored, out=windowed[:, last])
+        inner *= np.float32(0.5)
+        inner -= flat
+        np.abs(windowed, out=magnitude[:, : last + 1])
         magnitude[:, 0] = 0
         if self.samples % 2 == 0:
             magnitude[:, last] *= np.float32(np.sqrt(0.5))
-        self.magnitude[:, last + 1 :] = 0
-        np.multiply(self.magnitude, self.magnitude, out=self.power)
+        magnitude[:, last + 1 :] = 0
 
-    def _rolloff(self, below: Values) -> npt.NDArray[np.intp]:
+    def _rolloff(self, below: Values) -> Places:
         """Find the bin where the power from below reaches the share: its block, then itself."""
         target = ROLLOFF_SHARE * below[-1]
         block = np.add.reduce(below[1:] < target, axis=0)
@@ -257,7 +319,10 @@ class _Spectra:
     def _flux(self) -> Values:
         """Distance of each row from the row before: of unit vectors, 2 - 2 cos."""
         energy = self.energy.astype(np.float64)
-        norm = np.sqrt(energy * np.roll(energy, 1))
+        before = np.roll(energy, 1)
+        begin = self.tiles.begin
+        before[begin + 1] = np.vecdot(self.before, self.before)[: len(begin)]
+        norm = np.sqrt(energy * before)
         cosine = self.common / np.where(norm > 0, norm, 1)
         return np.asarray(np.sqrt(np.maximum(2 - 2 * cosine, 0)))
 

@@ -38,7 +38,7 @@ Places = npt.NDArray[np.int64]
 
 
 class Voicing:
-    """Harmonic ratio of each row of a tile with the row before it.
+    """Harmonic ratio of each row of a tile with the frame before it.
 
     The working arrays are made once for a measurement. numpy is quick where arrays without holes
     meet arrays of their own shape, and where it copies: so means are laid out in full, and what
@@ -66,18 +66,25 @@ class Voicing:
         lags = 2 * self._coarse.step - 1
         self._product, self._early, self._late = np.empty((3, lags, pairs), np.float32)
 
-    def read(self, real: Real) -> Real:
+    def read(self, real: Real, places: Places, before: Real) -> Real:
         """Return the ratio of each row but the first.
 
         Args:
             real: Samples of a tile, float32 ``[height, samples]``.
+            places: Rows that do not follow the row above.
+            before: float32 ``[as many, samples]``, what they follow.
         """
         reduced = self._reduced
         _add_up(real, self._step, reduced)
+        reduced_before = np.empty((len(before), self._frame), np.float32)
+        _add_up(before, self._step, reduced_before)
         half_mean = np.vecdot(reduced, self._half_mean)
-        np.copyto(self._means, (half_mean[1:] + half_mean[:-1])[:, None])
+        half_before = half_mean[:-1].copy()
+        half_before[places - 1] = np.vecdot(reduced_before, self._half_mean)
+        np.copyto(self._means, (half_mean[1:] + half_before)[:, None])
         earlier, later = self._halves
         np.subtract(reduced[:-1], self._means, out=earlier)
+        earlier[places - 1] = reduced_before - self._means[places - 1]
         np.subtract(reduced[1:], self._means, out=later)
         self._laid[:, : self._frame] = earlier
         self._laid[:, self._frame : 2 * self._frame] = later
