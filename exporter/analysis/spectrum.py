@@ -8,7 +8,7 @@ of the bands only. A frame of equal samples has no power: its metrics are unknow
 the floor, as at digital silence.
 
 Mean and window are dealt with behind the transform, which the loudness needs without them: bin 0
-is set to 0, and from each bin goes half of the two beside it.
+is set to 0, and from twice each bin go the two beside it.
 
 Frames go through in float32, in tiles that stay in the second-level cache. A tile begins with the
 last row of the one before, the first one with a row of zeros, so that each row finds the row that
@@ -107,18 +107,16 @@ def measure(
     tiles, earlier = _Tiles(frames, before.rows), _padded(before.frames)
     spectra = _Spectra(samples, tiles, scipy.fft.rfft(earlier))
     voicing = Voicing(samples, tiles.height)
-    # One reader after the other: the arrays of either fill the cache.
+    ratios = np.empty(tiles.rows + tiles.height, np.float32)
     for start, real in tiles:
         lines = scipy.fft.rfft(real)
         if also is not None:
             also(start, real, lines)
-        spectra.read(lines, start)
-    values = spectra.values()
-    for start, real in tiles:
         which, places = tiles.begun(start)
-        ratios = voicing.read(real, places, earlier[which])
-        place = values[_HARMONIC, start + 1 : start + tiles.height]
-        place[:] = ratios[: len(place)]
+        spectra.read(lines, start, places, which)
+        ratios[start + 1 : start + tiles.height] = voicing.read(real, places, earlier[which])
+    values = spectra.values()
+    values[_HARMONIC] = ratios[: tiles.rows]
     known = _has_power(frames, values)
     return _known(values, known, follows, before).T
 
@@ -197,7 +195,7 @@ class _Spectra:
     calls on 256 values would cost as much as the spectra. Rows lie side by side there, so that
     what goes from bin to bin goes over all of them in one step.
 
-    Magnitudes are of integers behind twice the window; ``scale`` makes them roots of mean squares.
+    Magnitudes are those of integers through four times the window; ``scale`` is what they lack.
 
     Args:
         samples: Of a frame.
@@ -209,7 +207,7 @@ class _Spectra:
         self.samples, self.bins, self.tiles = samples, samples // 2, tiles
         height = tiles.height
         self.blocks = self.bins // BLOCK_BINS + 1
-        self.scale = float(np.sqrt(4 / 3)) / (samples * FULL_SCALE)
+        self.scale = float(np.sqrt(1 / 3)) / (samples * FULL_SCALE)
         # Bin k stands in column k; bin 0 and what fills the last block are 0.
         self.before = np.zeros((len(before), self.blocks * BLOCK_BINS), np.float32)
         self._transform(before, np.zeros_like(before), self.before)
@@ -232,10 +230,14 @@ class _Spectra:
         self.peak, self.rolloff = np.zeros((2, size), np.intp)
         self.energy, self.common, self.logarithm, self.half_rate = np.ones((4, size), np.float32)
 
-    def read(self, lines: Lines, start: int) -> None:
-        """Read spectra of a tile, complex64 ``[height, bins + 1]``, which are spent.
+    def read(self, lines: Lines, start: int, places: Places, which: slice) -> None:
+        """Read a tile, but of its first row not the difference to the one before it.
 
-        Row 0 keeps what tells of its difference to the row before it.
+        Args:
+            lines: Spectra, complex64 ``[height, bins + 1]``, which are spent.
+            start: First row of the tile.
+            places: Rows of the tile that do not follow the row above.
+            which: Of the rows that begin, those.
         """
         magnitude, power = self.magnitude, self.power
         self._transform(lines, self.windowed, magnitude)
@@ -253,8 +255,7 @@ class _Spectra:
         np.vecdot(magnitude, magnitude, out=self.energy[place])
         common = self.common[place]
         np.vecdot(magnitude[1:], magnitude[:-1], out=common[1:])
-        which, begun = self.tiles.begun(start)
-        common[begun] = np.vecdot(magnitude[begun], self.before[which])
+        common[places] = np.vecdot(magnitude[places], self.before[which])
         self.half_rate[place] = power[:, self.bins]
         self.logarithm[place] = self._logarithm()
 
@@ -287,11 +288,10 @@ class _Spectra:
         last = self.bins
         flat, inner = (each.view(np.float32).reshape(-1) for each in (lines, windowed))
         # All rows in one go, over their borders; beside the last bin is its mirror image.
-        np.add(flat[4:], flat[:-4], out=inner[2:-2])
+        rise = flat[2:] - flat[:-2]
+        np.subtract(rise[:-2], rise[2:], out=inner[2:-2])
         mirrored = lines[:, self.samples - last - 1].conj()
-        np.add(lines[:, last - 1], mirrored, out=windowed[:, last])
-        inner *= np.float32(0.5)
-        inner -= flat
+        np.subtract(2 * lines[:, last], lines[:, last - 1] + mirrored, out=windowed[:, last])
         np.abs(windowed, out=magnitude[:, : last + 1])
         magnitude[:, 0] = 0
         if self.samples % 2 == 0:

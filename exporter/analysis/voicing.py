@@ -40,9 +40,8 @@ Places = npt.NDArray[np.int64]
 class Voicing:
     """Harmonic ratio of each row of a tile with the frame before it.
 
-    The working arrays are made once for a measurement. numpy is quick where arrays without holes
-    meet arrays of their own shape, and where it copies: so means are laid out in full, and what
-    is computed is copied to its place among zeros.
+    The working arrays are made once for a measurement. numpy computes quickly in arrays without
+    holes, and copies quickly: so what is computed is copied to its place among zeros.
 
     Args:
         samples: Of a frame.
@@ -57,8 +56,7 @@ class Voicing:
         self._reduced = np.empty((height, self._frame), np.float32)
         self._half_mean = np.full(self._frame, 0.5 / self._frame, np.float32)
         pairs = height - 1
-        self._means = np.empty((pairs, self._frame), np.float32)
-        self._halves = np.empty_like(self._means), np.empty_like(self._means)
+        self._halves = np.empty((2, pairs, self._frame), np.float32)
         self._coarse = _Coarse(self._frame, self._first, self._last, height)
         # Two frames before zeros: from there, each lag's overlap is a stretch of one length.
         self._laid = np.zeros((pairs, 2 * self._frame + self._last), np.float32)
@@ -81,11 +79,11 @@ class Voicing:
         half_mean = np.vecdot(reduced, self._half_mean)
         half_before = half_mean[:-1].copy()
         half_before[places - 1] = np.vecdot(reduced_before, self._half_mean)
-        np.copyto(self._means, (half_mean[1:] + half_before)[:, None])
+        mean = (half_mean[1:] + half_before)[:, None]
         earlier, later = self._halves
-        np.subtract(reduced[:-1], self._means, out=earlier)
-        earlier[places - 1] = reduced_before - self._means[places - 1]
-        np.subtract(reduced[1:], self._means, out=later)
+        np.subtract(reduced[:-1], mean, out=earlier)
+        earlier[places - 1] = reduced_before - mean[places - 1]
+        np.subtract(reduced[1:], mean, out=later)
         self._laid[:, : self._frame] = earlier
         self._laid[:, self._frame : 2 * self._frame] = later
         return self._closely(self._coarse.lags(earlier, later))
