@@ -185,12 +185,10 @@ def fraction(cross: Cross, length: int) -> float:
     return lag
 
 
-def spectra(*taps: Signal) -> Spectra:
-    """Transform frames ``[F, n]`` of taps under Hann's window: ``[taps, F, n // 2 + 1]``."""
-    windowed = np.empty((len(taps), *taps[0].shape), np.float32)
-    for place, frames in zip(windowed, taps, strict=True):
-        np.multiply(frames, window(frames.shape[1]), out=place)
-    return np.asarray(fft.rfft(windowed, overwrite_x=True))
+def spectra(frames: Signal) -> Spectra:
+    """Transform frames ``[..., n]``, which are lost, under Hann's window: ``[..., n // 2 + 1]``."""
+    frames *= window(frames.shape[-1])
+    return np.asarray(fft.rfft(frames, overwrite_x=True))
 
 
 def cross_spectrum(pre: Spectra, post: Spectra) -> Cross:

@@ -119,7 +119,7 @@ def compare(
     is_known = abs(correlation) >= MIN_CORRELATION
     part = sound.fraction if is_known else (known_delay or 0.0) - pair.shift
     if abs(part) >= alignment.LEAST_FRACTION:
-        sound.delay_pre(part)
+        pair.delay_pre(part)
     delay = pair.shift + part
     frames, bucket = _measure(pair, delay, silence_dbfs)
     if is_known:
@@ -194,13 +194,22 @@ class _Pair:
         is_counted = inside(pre.starts + shift, samples, post.ranges)
         self._counted = pre.starts[is_counted]
         self._speech = np.flatnonzero(is_counted & pre.speech)
-        starts = pre.starts[self._speech]
-        beside = rows(post.pcm, starts + shift, samples).astype(np.float32)
-        energy = self._energy = _products(beside, beside)
-        is_heard = (energy > 0.0) & (pre.rms_dbfs[self._speech] > FLOOR_DBFS)
+        self._heard = starts = pre.starts[self._speech]
+        frames = np.empty((2, starts.size, samples), np.float32)
+        frames[0] = rows(pre.pcm, starts, samples)
+        frames[1] = rows(post.pcm, starts + shift, samples)
+        energy = _products(frames, frames)
+        self._energy = energy[1]
+        is_heard = (energy[1] > 0.0) & (pre.rms_dbfs[self._speech] > FLOOR_DBFS)
         if not is_heard.all():
-            starts, beside, energy = starts[is_heard], beside[is_heard], energy[is_heard]
-        self.sound = _Sound(pre.pcm, starts, beside, energy)
+            self._heard, frames, energy = starts[is_heard], frames[:, is_heard], energy[:, is_heard]
+        self.sound = _Sound(frames, energy)
+
+    def delay_pre(self, by: float) -> None:
+        """Delay the sound of PRE by part of a sample."""
+        pre = alignment.delayed(self._pre.pcm, self._heard, self._samples, by=by)
+        post = rows(self._post.pcm, self._heard + self.shift, self._samples).astype(np.float32)
+        self.sound.replace_pre(pre, post)
 
     def speech_lost(self, silence_dbfs: float) -> Metrics:
         """Return the share of PRE's speech that is silent at POST, and was not at PRE."""
@@ -266,34 +275,28 @@ class _Sound:
         fraction: The part of a sample that POST lies further behind.
     """
 
-    def __init__(self, pcm: Samples, starts: Places, post: Signal, energy: Column) -> None:
-        self._pcm, self._starts, self._post = pcm, starts, post
-        self.count, self._samples = post.shape
-        pre = rows(pcm, starts, self._samples).astype(np.float32)
-        self._read(pre)
-        self._post_energy, self._post_some = energy, np.abs(post[:, ::_MEDIAN_STEP])
-        before, after = spectra = alignment.spectra(pre, post)
+    def __init__(self, frames: Signal, energy: Column) -> None:
+        """Read frames ``[2, F, n]``, which are lost, whose sums of squares are ``[2, F]``."""
+        self.count, self._samples = frames.shape[1:]
+        self._pre_energy, self._post_energy = energy
+        self._product = _products(*frames)
+        self._pre_some, self._post_some = np.abs(frames[..., ::_MEDIAN_STEP])
+        before, self._post_spectra = spectra = alignment.spectra(frames)
         self._power = _power(spectra)
         self._sums = self._power.sum(axis=1)
         self._pre_level, self._post_level = map(_level, self._sums)
-        self._cross = alignment.cross_spectrum(before, after)
+        self._cross = alignment.cross_spectrum(before, self._post_spectra)
         self.fraction = alignment.fraction(self._cross, self._samples)
-        self._post_spectra = after
 
-    def delay_pre(self, by: float) -> None:
-        """Delay PRE by part of a sample."""
-        pre = alignment.delayed(self._pcm, self._starts, self._samples, by=by)
-        self._read(pre)
-        (spectra,) = alignment.spectra(pre)
+    def replace_pre(self, pre: Signal, post: Signal) -> None:
+        """Read frames of PRE that are delayed, and are lost, beside the same ones of POST."""
+        self._pre_energy, self._product = _products(pre, pre), _products(pre, post)
+        self._pre_some = np.abs(pre[:, ::_MEDIAN_STEP])
+        spectra = alignment.spectra(pre)
         self._power[0] = _power(spectra)
         self._sums[0] = self._power[0].sum(axis=0)
         self._pre_level = _level(self._sums[0])
         self._cross = alignment.cross_spectrum(spectra, self._post_spectra)
-
-    def _read(self, pre: Signal) -> None:
-        self._pre_energy = np.maximum(_products(pre, pre), _TINY)
-        self._product = _products(pre, self._post)
-        self._pre_some = np.abs(pre[:, ::_MEDIAN_STEP])
 
     def correlation(self) -> float:
         """Return the signed correlation, 0 where it is larger at another whole lag near."""
@@ -307,7 +310,7 @@ class _Sound:
         The gain is the level of POST less that of PRE; in the segmental SNR, PRE under one signed
         gain is the signal.
         """
-        pre, post, product = self._pre_energy, self._post_energy, self._product
+        pre, post, product = np.maximum(self._pre_energy, _TINY), self._post_energy, self._product
         gain = float(product.sum() / pre.sum())
         signal = gain**2 * pre
         noise = post + signal
