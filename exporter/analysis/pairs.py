@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -115,9 +115,8 @@ def compare(
     if not speech.size:
         return Comparison()
     pair, correlation = _aligned(pre, post, speech, rate, known_delay)
-    sound = pair.sound
     is_known = abs(correlation) >= MIN_CORRELATION
-    part = sound.fraction if is_known else (known_delay or 0.0) - pair.shift
+    part = pair.spectra.fraction if is_known else (known_delay or 0.0) - pair.shift
     if abs(part) >= alignment.LEAST_FRACTION:
         pair.delay_pre(part)
     delay = pair.shift + part
@@ -156,10 +155,11 @@ def _aligned(
     pair = None if known is None else _Pair(pre, post, samples, round(known))
     if pair and alignment.is_within(pair.shift, rate):
         # Speech that has no partner counts as unlike: a few frames prove little.
-        correlation = pair.sound.correlation() * math.sqrt(pair.sound.count / speech.size)
-        if abs(correlation) >= alignment.SURE_CORRELATION:
-            beside = round(pair.sound.fraction)
-            return _Pair(pre, post, samples, pair.shift + beside) if beside else pair, correlation
+        share = math.sqrt(pair.sound.count / speech.size)
+        if share * abs(pair.sound.likeness()) >= alignment.SURE_CORRELATION:
+            correlation = share * pair.spectra.correlation()
+            if abs(correlation) >= alignment.SURE_CORRELATION:
+                return pair.at_nearest(), correlation
     taps = Audio(pre.pcm, pre.ranges), Audio(post.pcm, post.ranges)
     lag = alignment.find_lag(*taps, speech=speech, rate=rate)
     shift = lag.samples if abs(lag.correlation) >= MIN_CORRELATION else round(known or 0.0)
@@ -170,13 +170,13 @@ def _aligned(
 
 def _measure(pair: _Pair, delay: float, silence_dbfs: float) -> tuple[dict[str, Column], Metrics]:
     """Compute every metric that needs no more than an alignment."""
-    sound = pair.sound
+    sound, spectra = pair.sound, pair.spectra
     bucket = pair.speech_lost(silence_dbfs) | pair.added_silence()
     frames = {"pair.loudness_delta_lu": pair.loudness_delta(delay)}
     if sound.count:
-        bucket |= sound.coherence() | pair.limited()
+        bucket |= spectra.coherence() | pair.limited()
         frames["pair.gain_db"], frames["pair.segmental_snr_db"] = sound.gain_and_snr_db()
-        frames["pair.log_spectral_distance_db"] = sound.spectral_distance_db()
+        frames["pair.log_spectral_distance_db"] = spectra.distance_db()
     return {key: values for key, values in frames.items() if values.size}, bucket
 
 
@@ -203,13 +203,29 @@ class _Pair:
         is_heard = (energy[1] > 0.0) & (pre.rms_dbfs[self._speech] > FLOOR_DBFS)
         if not is_heard.all():
             self._heard, frames, energy = starts[is_heard], frames[:, is_heard], energy[:, is_heard]
+        self._frames = frames
         self.sound = _Sound(frames, energy)
+
+    @cached_property
+    def spectra(self) -> _Spectra:
+        """Those of the sound, made when they are first asked for."""
+        frames = self._frames
+        del self._frames
+        return _Spectra(frames)
+
+    def at_nearest(self) -> _Pair:
+        """Return the pair at the whole sample that is nearest to where they are most alike."""
+        beside = round(self.spectra.fraction)
+        if not beside:
+            return self
+        return _Pair(self._pre, self._post, self._samples, self.shift + beside)
 
     def delay_pre(self, by: float) -> None:
         """Delay the sound of PRE by part of a sample."""
         pre = alignment.delayed(self._pre.pcm, self._heard, self._samples, by=by)
         post = rows(self._post.pcm, self._heard + self.shift, self._samples).astype(np.float32)
         self.sound.replace_pre(pre, post)
+        self.spectra.replace_pre(pre)
 
     def speech_lost(self, silence_dbfs: float) -> Metrics:
         """Return the share of PRE's speech that is silent at POST, and was not at PRE."""
@@ -272,37 +288,24 @@ class _Sound:
 
     Attributes:
         count: How many frames.
-        fraction: The part of a sample that POST lies further behind.
     """
 
     def __init__(self, frames: Signal, energy: Column) -> None:
-        """Read frames ``[2, F, n]``, which are lost, whose sums of squares are ``[2, F]``."""
-        self.count, self._samples = frames.shape[1:]
+        """Measure frames ``[2, F, n]``, whose sums of squares are ``[2, F]``."""
+        self.count = frames.shape[1]
         self._pre_energy, self._post_energy = energy
         self._product = _products(*frames)
         self._pre_some, self._post_some = np.abs(frames[..., ::_MEDIAN_STEP])
-        before, self._post_spectra = spectra = alignment.spectra(frames)
-        self._power = _power(spectra)
-        self._sums = self._power.sum(axis=1)
-        self._pre_level, self._post_level = map(_level, self._sums)
-        self._cross = alignment.cross_spectrum(before, self._post_spectra)
-        self.fraction = alignment.fraction(self._cross, self._samples)
 
     def replace_pre(self, pre: Signal, post: Signal) -> None:
-        """Read frames of PRE that are delayed, and are lost, beside the same ones of POST."""
+        """Measure frames of PRE that are delayed, beside the same ones of POST."""
         self._pre_energy, self._product = _products(pre, pre), _products(pre, post)
         self._pre_some = np.abs(pre[:, ::_MEDIAN_STEP])
-        spectra = alignment.spectra(pre)
-        self._power[0] = _power(spectra)
-        self._sums[0] = self._power[0].sum(axis=0)
-        self._pre_level = _level(self._sums[0])
-        self._cross = alignment.cross_spectrum(spectra, self._post_spectra)
 
-    def correlation(self) -> float:
-        """Return the signed correlation, 0 where it is larger at another whole lag near."""
-        energy = self._pre_level * self._post_level
-        product = alignment.peak_product(self._cross, self._samples, self.fraction)
-        return product / math.sqrt(energy) if energy else 0.0
+    def likeness(self) -> float:
+        """Return the signed correlation, a direct current being part of it."""
+        energy = float(self._pre_energy.sum()) * float(self._post_energy.sum())
+        return float(self._product.sum()) / math.sqrt(energy) if energy else 0.0
 
     def gain_and_snr_db(self) -> tuple[Column, Column]:
         """Return what they are at each frame, ``[F]``.
@@ -319,7 +322,51 @@ class _Sound:
         snr = np.minimum(np.maximum(signal, _LEAST_SNR), _MOST_SNR)
         return 10.0 * np.log10(post / pre), 10.0 * np.log10(snr)
 
-    def spectral_distance_db(self) -> Column:
+    def gains(self, peak: int) -> tuple[int, Signal]:
+        """Return how many known gains there are, and POST / PRE of some samples.
+
+        A gain is known away from POST's peak and where PRE is not faint; the others stand far
+        above: numpy takes long to choose.
+        """
+        pre, post = self._pre_some, self._post_some
+        is_unknown = (pre <= _LIMITED_FLOOR) | (post >= peak / 2)
+        gains = post / np.maximum(pre, _LIMITED_FLOOR)
+        gains += is_unknown * _FAR
+        return gains.size - int(np.count_nonzero(is_unknown)), gains
+
+
+class _Spectra:
+    """Hann spectra of the same frames.
+
+    Attributes:
+        fraction: The part of a sample that POST lies further behind.
+    """
+
+    def __init__(self, frames: Signal) -> None:
+        """Transform frames ``[2, F, n]``; they are lost."""
+        self._samples = frames.shape[2]
+        before, self._post = both = alignment.spectra(frames)
+        self._power = _power(both)
+        self._sums = self._power.sum(axis=1)
+        self._pre_level, self._post_level = map(_level, self._sums)
+        self._cross = alignment.cross_spectrum(before, self._post)
+        self.fraction = alignment.fraction(self._cross, self._samples)
+
+    def replace_pre(self, pre: Signal) -> None:
+        """Transform frames of PRE that are delayed; they are lost."""
+        spectra = alignment.spectra(pre)
+        self._power[0] = _power(spectra)
+        self._sums[0] = self._power[0].sum(axis=0)
+        self._pre_level = _level(self._sums[0])
+        self._cross = alignment.cross_spectrum(spectra, self._post)
+
+    def correlation(self) -> float:
+        """Return the signed correlation, 0 where it is larger at another whole lag near."""
+        energy = self._pre_level * self._post_level
+        product = alignment.peak_product(self._cross, self._samples, self.fraction)
+        return product / math.sqrt(energy) if energy else 0.0
+
+    def distance_db(self) -> Column:
         """Return the RMS difference of the spectra in decibels, less that of the level, ``[F]``.
 
         The level is that of the bucket's speech without direct current; what lies below -80 dB re
@@ -335,7 +382,7 @@ class _Sound:
 
     def coherence(self) -> Metrics:
         """Return the magnitude-squared coherence of 300 to 3400 Hz, the mean over bins."""
-        if self.count < _MIN_SEGMENTS:
+        if self._power.shape[1] < _MIN_SEGMENTS:
             return {}
         pre, post = self._sums[:, _COHERENCE_BINS].astype(np.float64)
         power = pre * post
@@ -346,18 +393,6 @@ class _Sound:
         # Where there is no power, nothing is added.
         share = float((cross * cross / np.maximum(power, _NO_POWER)).sum())
         return {"pair.coherence": min(1.0, share / count)}
-
-    def gains(self, peak: int) -> tuple[int, Signal]:
-        """Return how many known gains there are, and POST / PRE of some samples.
-
-        A gain is known away from POST's peak and where PRE is not faint; the others stand far
-        above: numpy takes long to choose.
-        """
-        pre, post = self._pre_some, self._post_some
-        is_unknown = (pre <= _LIMITED_FLOOR) | (post >= peak / 2)
-        gains = post / np.maximum(pre, _LIMITED_FLOOR)
-        gains += is_unknown * _FAR
-        return gains.size - int(np.count_nonzero(is_unknown)), gains
 
 
 def _peak(frames: Samples) -> int:
