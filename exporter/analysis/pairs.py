@@ -111,10 +111,9 @@ def compare(
     """
     samples = rate // FRAMES_PER_SECOND
     pre = _whole(pre, samples)
-    speech = pre.starts[pre.speech]
-    if not speech.size:
+    if not pre.speech.any():
         return Comparison()
-    pair, correlation = _aligned(pre, post, speech, rate, known_delay)
+    pair, correlation = _aligned(pre, post, rate, known_delay)
     is_known = abs(correlation) >= MIN_CORRELATION
     part = pair.spectra.fraction if is_known else (known_delay or 0.0) - pair.shift
     if abs(part) >= alignment.LEAST_FRACTION:
@@ -143,9 +142,7 @@ def _whole(tap: Side, samples: int) -> Side:
     )
 
 
-def _aligned(
-    pre: Side, post: Side, speech: Places, rate: int, known: float | None
-) -> tuple[_Pair, float]:
+def _aligned(pre: Side, post: Side, rate: int, known: float | None) -> tuple[_Pair, float]:
     """Lay POST beside PRE, and return their signed correlation with it.
 
     The search is left out where the known delay leaves no doubt, or a sample beside it; where it
@@ -155,13 +152,13 @@ def _aligned(
     pair = None if known is None else _Pair(pre, post, samples, round(known))
     if pair and alignment.is_within(pair.shift, rate):
         # Speech that has no partner counts as unlike: a few frames prove little.
-        share = math.sqrt(pair.sound.count / speech.size)
+        share = math.sqrt(pair.sound.count / np.count_nonzero(pre.speech))
         if share * abs(pair.sound.likeness()) >= alignment.SURE_CORRELATION:
             correlation = share * pair.spectra.correlation()
             if abs(correlation) >= alignment.SURE_CORRELATION:
                 return pair.at_nearest(), correlation
     taps = Audio(pre.pcm, pre.ranges), Audio(post.pcm, post.ranges)
-    lag = alignment.find_lag(*taps, speech=speech, rate=rate)
+    lag = alignment.find_lag(*taps, speech=pre.starts[pre.speech], rate=rate)
     shift = lag.samples if abs(lag.correlation) >= MIN_CORRELATION else round(known or 0.0)
     if not pair or pair.shift != shift:
         pair = _Pair(pre, post, samples, shift)
@@ -194,13 +191,14 @@ class _Pair:
         is_counted = inside(pre.starts + shift, samples, post.ranges)
         self._counted = pre.starts[is_counted]
         self._speech = np.flatnonzero(is_counted & pre.speech)
-        self._heard = starts = pre.starts[self._speech]
+        self._heard = self._starts = starts = pre.starts[self._speech]
+        self._rms_dbfs = pre.rms_dbfs[self._speech]
         frames = np.empty((2, starts.size, samples), np.float32)
         frames[0] = rows(pre.pcm, starts, samples)
         frames[1] = rows(post.pcm, starts + shift, samples)
         energy = _products(frames, frames)
         self._energy = energy[1]
-        is_heard = (energy[1] > 0.0) & (pre.rms_dbfs[self._speech] > FLOOR_DBFS)
+        is_heard = (energy[1] > 0.0) & (self._rms_dbfs > FLOOR_DBFS)
         if not is_heard.all():
             self._heard, frames, energy = starts[is_heard], frames[:, is_heard], energy[:, is_heard]
         self._frames = frames
@@ -229,10 +227,10 @@ class _Pair:
 
     def speech_lost(self, silence_dbfs: float) -> Metrics:
         """Return the share of PRE's speech that is silent at POST, and was not at PRE."""
-        if not self._speech.size:
+        if not self._starts.size:
             return {}
         is_lost = self._energy < self._samples * FULL_SCALE**2 * 10.0 ** (silence_dbfs / 10.0)
-        is_lost &= self._pre.rms_dbfs[self._speech] >= silence_dbfs
+        is_lost &= self._rms_dbfs >= silence_dbfs
         return {"pair.speech_lost_ratio": int(np.count_nonzero(is_lost)) / is_lost.size}
 
     def added_silence(self) -> Metrics:
@@ -256,7 +254,7 @@ class _Pair:
         if last < 0:
             return np.empty(0)
         half = self._samples // 2
-        target = self._pre.starts[self._speech] + round(delay / self._samples) * self._samples
+        target = self._starts + round(delay / self._samples) * self._samples
         nearest = np.minimum(np.searchsorted(starts, target - half), last)
         delta = self._post.momentary[nearest] - self._pre.momentary[self._speech]
         return np.asarray(delta[(np.abs(starts[nearest] - target) <= half) & ~np.isnan(delta)])
