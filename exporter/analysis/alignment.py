@@ -291,8 +291,8 @@ def _coarse_lags(pre: Signal, post: Signal, reach: int) -> list[int]:
 def _correlated(pre: Signal, post: Signal, reach: int) -> Signal:
     """Return the products of PRE with POST at the lags from ``-reach`` to ``reach``.
 
-    Each block of PRE meets the stretch of POST that it can reach, all in one transform: of several
-    rows it takes a third of the time that it takes of one.
+    Each block of PRE meets the stretch of POST that it can reach: several rows are far quicker to
+    transform than one that is as long as all.
     """
     length = -(-pre.size // _BLOCKS)
     size = -(-(length + 2 * reach) // _FFT_STEP) * _FFT_STEP

@@ -273,7 +273,7 @@ class _Pair:
         # Whether the median is more than that which limits nothing is told without it.
         if 2 * np.count_nonzero(gains <= peak * _LIMITED_RATIO / most) > count:
             return {"pair.limited_ratio": 0.0}
-        # Sorting float32 takes numpy a third of the time of partitioning it.
+        # Numpy sorts float32 faster than it partitions it.
         usual = float(np.sort(gains, axis=None)[count // 2])
         # As uint16, the magnitude of -32768 is what it should be.
         is_limited = np.abs(before).view(np.uint16) > int(peak * _LIMITED_RATIO / usual)
