@@ -55,7 +55,7 @@ _DOUBLINGS = (1, 2, 4)
 # A tile stays in the second-level cache. Whole groups of rows go together: neighbours do not
 # matter, and no product reaches the size from which OpenBLAS wakes a second thread.
 _TILE_SAMPLES = 61_440
-_ROWS_ABREAST = 32
+_ROWS_ABREAST = 16
 
 
 @cache
@@ -150,22 +150,22 @@ class Reading:
 
     def __init__(self, to_linear: Singles, weights: Singles, rows: int) -> None:
         self._to_linear, self._weights, self._rows = to_linear, weights, rows
-        self.circular, self.linear = np.empty(rows), np.empty((to_linear.shape[1], rows))
+        self.circular, self.linear = np.empty(rows), np.empty((len(to_linear), rows))
 
     def read(self, start: int, real: Singles, lines: Lines) -> None:
         """Read a tile of frames.
 
         Args:
             start: Its first row; what lies before row 0 and behind the last row are none.
-            real: Samples, float32 ``[height, samples]``, the height a multiple of 32.
+            real: Samples, float32 ``[height, samples]``, the height a multiple of 16.
             lines: Their spectra, complex64 ``[height, samples // 2 + 1]``.
         """
         place = slice(max(start, 0), start + len(real))
         size = len(self.circular[place])
         part = slice(place.start - start, place.start - start + size)
-        abreast = real.reshape(-1, _ROWS_ABREAST, real.shape[1])
-        linear = (abreast @ self._to_linear).reshape(len(real), -1)
-        self.linear[:, place] = linear[part].T
+        abreast = real.reshape(-1, _ROWS_ABREAST, real.shape[1]).transpose(0, 2, 1)
+        linear = (self._to_linear @ abreast).transpose(1, 0, 2).reshape(len(self.linear), -1)
+        self.linear[:, place] = linear[:, part]
         squares = np.square(lines.view(np.float32))
         self.circular[place] = np.vecdot(squares, self._weights)[part]
 
@@ -182,7 +182,7 @@ class Loudness:
         response = signal.freqz_sos(sections, worN=bins, fs=rate)[1]
         free, after, driven = _state_space(sections, samples)
         circular = np.fft.irfft(response.conj()[:, None] * np.fft.rfft(free, axis=0), samples, 0)
-        self._linear = (scale * np.hstack([driven, circular])).astype(np.float32)
+        self._linear = (scale * np.vstack([driven.T, circular.T])).astype(np.float32)
         weights = np.abs(response) ** 2 * (scale**2 / samples)
         weights[1 : (samples + 1) // 2] *= 2.0  # these bins stand for their mirror images too
         self._weights = np.repeat(weights, 2).astype(np.float32)

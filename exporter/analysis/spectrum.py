@@ -56,7 +56,7 @@ FLATNESS_FLOOR = 1e-13
 # Bins are summed in blocks of 500 Hz: the borders of the bands are borders of blocks.
 BLOCK_BINS = 10
 BAND_BLOCKS = (0, 1, 4, 16)
-TILE_ROWS = 256
+TILE_ROWS = 320
 
 Frames = npt.NDArray[np.int16]
 Real = npt.NDArray[np.float32]
@@ -122,7 +122,7 @@ def measure(
 
 
 class _Tiles:
-    """Cuts frames into tiles of about 256 rows, of which the last one is nearly full.
+    """Cuts frames into tiles of about 320 rows, of which the last one is nearly full.
 
     Args:
         frames: int16 ``[rows, samples]``.
@@ -192,7 +192,7 @@ class _Spectra:
     """Spectra tile by tile; the working arrays are made once for a measurement.
 
     What a tile tells of its rows is kept and made into metrics of all rows at once: dozens of
-    calls on 256 values would cost as much as the spectra. Rows lie side by side there, so that
+    calls on a tile would cost as much as the spectra. Rows lie side by side there, so that
     what goes from bin to bin goes over all of them in one step.
 
     Magnitudes are those of integers through four times the window; ``scale`` is what they lack.

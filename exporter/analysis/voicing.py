@@ -23,7 +23,8 @@ from exporter.analysis.frames import largest_step
 from exporter.model import FRAMES_PER_SECOND
 
 # Rows of a tile are a multiple of this: whole groups for what takes several rows at a time.
-ROWS_ABREAST = 32
+ROWS_ABREAST = 16
+LAGS_ABREAST = 16
 FINE_RATE, COARSE_RATE = 8_000, 4_000
 LOWEST_PITCH, HIGHEST_PITCH = 60, 400
 # What rounding leaves correlates too. To the energy of either part come -50 dB of the whole, which
@@ -45,7 +46,7 @@ class Voicing:
 
     Args:
         samples: Of a frame.
-        height: Rows of a tile, a multiple of 32.
+        height: Rows of a tile, a multiple of 16.
     """
 
     def __init__(self, samples: int, height: int) -> None:
@@ -131,18 +132,20 @@ class _Coarse:
         self.step = largest_step(frame, frame * FRAMES_PER_SECOND // COARSE_RATE)
         self._frame = frame // self.step
         size = 2 * self._frame
+        # In whole groups, the last one repeated: products and their largest are found faster.
         lags = np.arange(first // self.step, -(-last // self.step) + 1)
+        lags = np.pad(lags, (0, -len(lags) % LAGS_ABREAST), mode="edge")
         # The first of the lags that round to each, at the rate of the frames.
         self._close = np.clip((lags - 1) * self.step + 1, first, last - 2 * (self.step - 1))
         # Of all lengths, powers of two are transformed fastest.
         half = 2 ** ((size + int(lags[-1])).bit_length() - 1)
         self._reduced = np.empty((height - 1, self._frame), np.float32)
         self._laid = np.zeros((height, 2 * half), np.float32)
-        self._to_products = _inverse(size, half, lags.item(0), lags.item(-1))
+        self._to_products = _inverse(size, half, tuple(lags.tolist()))
         abreast = ROWS_ABREAST
         while abreast * self._to_products.size > MOST_PRODUCTS:
             abreast //= 2
-        self._power_shape = -1, abreast, half + 1
+        self._power_shape = -1, abreast, half
 
     def lags(self, earlier: Real, later: Real) -> Places:
         """Return for each pair the first of the lags to look at closely, at the frames' rate."""
@@ -151,21 +154,21 @@ class _Coarse:
             self._laid[:-1, first : first + self._frame] = self._reduced
         power: Real = np.abs(scipy.fft.rfft(self._laid))
         np.multiply(power, power, out=power)
-        products = power.reshape(self._power_shape) @ self._to_products
+        products = power[:, 1:].reshape(self._power_shape) @ self._to_products
         return np.asarray(self._close[products.reshape(-1, len(self._close))[:-1].argmax(axis=1)])
 
 
 @cache
-def _inverse(size: int, half: int, first: int, last: int) -> Real:
+def _inverse(size: int, half: int, lags: tuple[int, ...]) -> Real:
     """Return the matrix from powers to products at some lags; for few, this beats the FFT.
 
-    The inverse transform of a real spectrum is one of cosines. The overlap of ``size`` values grows
-    shorter: as if both parts had the energy of their share of the whole.
+    The inverse transform of a real spectrum is one of cosines; without a mean, bin 0 is 0. The
+    overlap of ``size`` values grows shorter: as if both parts had the energy of their share of the
+    whole.
     """
-    lags = np.arange(first, last + 1)
-    cosines = np.cos(np.pi / half * np.outer(np.arange(half + 1), lags))
-    cosines[1:-1] *= 2
-    return np.asarray(cosines / (size - lags), np.float32)
+    cosines = np.cos(np.pi / half * np.outer(np.arange(1, half + 1), lags))
+    cosines[:-1] *= 2
+    return np.asarray(cosines / (size - np.array(lags)), np.float32)
 
 
 def _add_up(values: Real, step: int, sums: Real) -> None:
