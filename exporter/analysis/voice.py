@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.lib.stride_tricks import as_strided
 from scipy.special import expit
 
 from exporter.analysis.remembered import apart, joined
@@ -209,8 +209,8 @@ def _windows(levels: Single, frames: int) -> tuple[Single, npt.NDArray[np.intp]]
     others = np.concatenate([levels[:, :few], levels[:, WINDOW:]], axis=1)
     candidates = np.empty((len(levels), frames, LOWEST + few), np.float32)
     candidates[:, :, :LOWEST] = np.partition(common, LOWEST - 1, axis=1)[:, None, :LOWEST]
-    if few:
-        candidates[:, :, LOWEST:] = sliding_window_view(others, few, axis=1)
+    row, step = others.strides
+    candidates[:, :, LOWEST:] = as_strided(others, (len(levels), frames, few), (row, step, step))
     candidates.sort(axis=2)
     counting = np.zeros((len(levels), 2 * few + 1), np.intp)
     np.cumsum(others < NO_LEVEL, axis=1, out=counting[:, 1:])
@@ -222,8 +222,9 @@ def _percentile(lowest: Single, valid: npt.NDArray[np.intp]) -> Real:
     """Interpolate between the ordered levels; NaN where fewer than 50 count."""
     place = PERCENTILE * (np.maximum(valid, FEWEST) - 1)
     lower = place.astype(np.intp)
-    below = np.take_along_axis(lowest, lower[..., None], axis=2)[..., 0].astype(np.float64)
-    above = np.take_along_axis(lowest, lower[..., None] + 1, axis=2)[..., 0]
+    ordered = np.arange(valid.size).reshape(valid.shape) * lowest.shape[2] + lower
+    below = lowest.take(ordered).astype(np.float64)
+    above = lowest.take(ordered + 1)
     with np.errstate(invalid="ignore"):
         floor = below + (place - lower) * (above - below)
     return np.where(valid >= FEWEST, floor, np.nan)
