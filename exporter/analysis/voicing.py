@@ -17,7 +17,6 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
-from numpy.lib.stride_tricks import as_strided
 
 from exporter.analysis.frames import largest_step
 from exporter.model import FRAMES_PER_SECOND
@@ -118,11 +117,11 @@ class Voicing:
         return np.multiply(early_energy, late_energy, out=early_energy)
 
     def _stretches(self, offsets: Places, length: int) -> Real:
-        """Copy from each row what begins at such a place of it."""
-        flat = self._laid.reshape(-1)
-        (step,) = flat.strides
-        shape = (flat.size - length + 1, length)
-        return np.asarray(as_strided(flat, shape, (step, step))[self._starts + offsets])
+        """Copy from each row what begins at such a place of it: items that overlap."""
+        item = np.dtype((np.void, length * self._laid.itemsize))
+        count = self._laid.size - length + 1
+        items = np.ndarray(count, item, self._laid.data, strides=self._laid.itemsize)
+        return np.asarray(items[self._starts + offsets].view(np.float32).reshape(-1, length))
 
 
 class _Coarse:
