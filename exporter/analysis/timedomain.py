@@ -85,9 +85,9 @@ def _read_tile(tile: Frames, scratch: _Scratch, sums: _Sums, start: int) -> None
     real = scratch.real
     np.copyto(real, tile)
     sums.square[place] = np.vecdot(real, real)
-    sums.total[place] = real @ scratch.ones
+    sums.total[place] = np.vecdot(real, scratch.ones)
     np.abs(real, out=real)
-    sums.absolute[place] = real @ scratch.ones
+    sums.absolute[place] = np.vecdot(real, scratch.ones)
     highest, lowest = tile.max(axis=1), tile.min(axis=1)
     sums.highest[place], sums.lowest[place] = highest, lowest
     sums.changes[place] = _sign_changes(tile, scratch)
