@@ -39,14 +39,14 @@ class _Recording:
     Attributes:
         samples: How many samples there are.
         energy: Sum of their squares.
-        envelope: float64 ``[blocks]``, in units of the samples: at each block the highest of the
+        envelope: float32 ``[blocks]``, in units of the samples: at each block the highest of the
             last 200 ms, so that speech is where this lies above the threshold.
         block: Samples in a block.
     """
 
     samples: int
     energy: float
-    envelope: npt.NDArray[np.float64]
+    envelope: npt.NDArray[np.float32]
     block: int
 
     def level(self, threshold: float) -> float | None:
@@ -92,7 +92,7 @@ def _read(pcm: npt.NDArray[np.int16], rate: int) -> _Recording:
     means = (real @ _average_of_two(block)).reshape(-1)[:blocks]
     decay = math.exp(-block / (rate * TIME_CONSTANT_S))
     envelope = lfilter([(1.0 - decay) ** 2], [1.0, -2.0 * decay, decay**2], means)
-    held = _held(envelope, math.ceil(HANGOVER_S * rate / block))
+    held = _held(envelope.astype(np.float32), math.ceil(HANGOVER_S * rate / block))
     return _Recording(pcm.size, energy, held, block)
 
 
@@ -102,9 +102,9 @@ def _average_of_two(block: int) -> npt.NDArray[np.float32]:
     return np.repeat(np.eye(2, dtype=np.float32) / block, block, axis=0)
 
 
-def _held(envelope: npt.NDArray[np.float64], hangover: int) -> npt.NDArray[np.float64]:
+def _held(envelope: npt.NDArray[np.float32], hangover: int) -> npt.NDArray[np.float32]:
     """Return the highest value at each block and the ``hangover`` blocks before it."""
-    held = np.concatenate([np.zeros(hangover), envelope])
+    held = np.concatenate([np.zeros(hangover, np.float32), envelope])
     seen = 1
     while seen <= hangover:
         more = min(seen, hangover + 1 - seen)
