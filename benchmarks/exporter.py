@@ -1,7 +1,7 @@
 """CPU time of the whole exporter thread: how many traces one core carries.
 
 Calls run on a simulated clock, two stations with two taps each at 16 kHz, blocks of 20 ms. As in a
-host, a pass begins 0.2 s after the one before it has ended, however long that took, and the page is
+host, a pass begins 0.5 s after the one before it has ended, however long that took, and the page is
 rendered once a second. What the host does is not counted.
 """
 

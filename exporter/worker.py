@@ -45,7 +45,7 @@ from exporter.track import Track
 
 _log = logging.getLogger(__name__)
 
-PASS_S = 0.2
+PASS_S = 0.5
 Message = TraceRun | StationRun | ConsentChanged | tuple[str, int, EndReason]
 """What hosts leave for the thread: what begins, what was agreed to, what ends, when and why."""
 
