@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from exporter.analysis.analyzer import WIDTH, Analyzer
+from exporter.analysis.analyzer import GATING_BLOCK, WIDTH, Analyzer
 from exporter.analysis.frames import Matrix, Stretch, TapMemory
 from exporter.metrics import COLUMNS, FRAME_METRICS
 from tests.fix_speech import Speech
@@ -167,3 +167,21 @@ def test_a_gap_makes_what_looks_back_unknown(speech: Speech) -> None:
     assert not np.isnan(first["fft.spectral_centroid"])
     assert np.isnan(rows[18, COLUMNS["advanced.lufs_momentary"]])
     assert not np.isnan(rows[19, COLUMNS["advanced.lufs_momentary"]])
+
+
+def test_loudness_is_the_same_without_a_spectrum(speech: Speech) -> None:
+    """Whether the spectrum is wanted of every tap, of some or of none, the loudness is the same."""
+    pcm = [np.roll(speech.samples, 5_000 * n)[: 200 * 320].tobytes() for n in range(3)]
+    keys = ("advanced.lufs_momentary", "advanced.lufs_short_term")
+    columns = [*(COLUMNS[key] for key in keys), GATING_BLOCK]
+
+    found = []
+    for wanted in ((True, True, True), (True, False, True), (False, False, False)):
+        stretches = [
+            Stretch(TapMemory(), 16_000, 0, [each], is_live=True, has_spectrum=some)
+            for each, some in zip(pcm, wanted, strict=True)
+        ]
+        found.append(np.concatenate(Analyzer(-50.0).measure(stretches))[:, columns])
+
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-6)

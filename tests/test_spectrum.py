@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from exporter.analysis.hum import HissThresholds, HumThresholds, hiss, hum
-from exporter.analysis.spectrum import KEYS, measure
+from exporter.analysis.spectrum import KEYS, Before, measure
 from tests.fix_speech import Speech
 
 Samples = npt.NDArray[np.int16]
@@ -217,6 +217,21 @@ def test_a_frame_does_not_depend_on_its_neighbours(rate: int) -> None:
         alone = measure(frames[row - 1 : row + 1], np.array([False, True]), rate)
 
         assert whole[row] == pytest.approx(alone[1], rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
+def test_a_frame_before_may_stand_elsewhere(rate: int) -> None:
+    """Beside the frames or among them: what a row follows gives it the same values."""
+    frames = noise(rate, 1_000)
+    frames[[0, 332]] = 700
+    rows = np.array([1, 330, 333, 998])
+    kept = np.delete(np.arange(1_000), rows - 1)
+    before = Before(kept.searchsorted(rows), frames[rows - 1])
+
+    among = measure(frames, np.arange(1_000) > 0, rate)[kept]
+    beside = measure(frames[kept], np.ones(len(kept), np.bool_), rate, before)
+
+    np.testing.assert_allclose(beside, among, rtol=1e-6, atol=1e-6)
 
 
 def test_no_frames_have_no_values() -> None:

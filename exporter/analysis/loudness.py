@@ -149,7 +149,7 @@ class Reading:
     """
 
     def __init__(self, to_linear: Singles, weights: Singles, rows: int) -> None:
-        self._to_linear, self._weights, self._rows = to_linear, weights, rows
+        self._to_linear, self._weights = to_linear, weights
         self.circular, self.linear = np.empty(rows), np.empty((len(to_linear), rows))
 
     def read(self, start: int, real: Singles, lines: Lines) -> None:

@@ -48,8 +48,8 @@ BIN_HZ = float(FRAMES_PER_SECOND)
 FULL_SCALE = 32_768.0
 FLOOR_DB = -120.0
 ROLLOFF_SHARE = 0.85
-# Rounding leaves less than this of equal samples, -90 dB.
-DOUBTFUL_DB = -90.0
+# Of equal samples, rounding leaves much less than this.
+DOUBTFUL_DB = -110.0
 # For flatness, a bin counts as no weaker than a tenth of what rounding to int16 leaves in it:
 # between the lines of a computed signal there may be nothing at all.
 FLATNESS_FLOOR = 1e-13
