@@ -136,8 +136,7 @@ class _Coarse:
         lags = np.pad(lags, (0, -len(lags) % LAGS_ABREAST), mode="edge")
         # The first of the lags that round to each, at the rate of the frames.
         self._close = np.clip((lags - 1) * self.step + 1, first, last - 2 * (self.step - 1))
-        # Of all lengths, powers of two are transformed fastest.
-        half = 2 ** ((size + int(lags[-1])).bit_length() - 1)
+        half = scipy.fft.next_fast_len((size + int(lags[-1])) // 2 + 1, real=True)
         self._reduced = np.empty((height - 1, self._frame), np.float32)
         self._laid = np.zeros((height, 2 * half), np.float32)
         self._to_products = _inverse(size, half, tuple(lags.tolist()))
