@@ -210,8 +210,7 @@ class _Spectra:
         self.scale = float(np.sqrt(1 / 3)) / (samples * FULL_SCALE)
         # Bin k stands in column k; bin 0 and what fills the last block are 0.
         self.before = np.zeros((len(before), self.blocks * BLOCK_BINS), np.float32)
-        self._transform(before, np.zeros_like(before), self.before)
-        self.windowed = np.zeros((height, self.bins + 1), np.complex64)
+        self._transform(before, self.before)
         self.magnitude = np.zeros((height, self.blocks * BLOCK_BINS), np.float32)
         self.power = np.empty_like(self.magnitude)
         step = np.arange(BLOCK_BINS) - (BLOCK_BINS - 1) / 2
@@ -240,7 +239,7 @@ class _Spectra:
             which: Of the rows that begin, those.
         """
         magnitude, power = self.magnitude, self.power
-        self._transform(lines, self.windowed, magnitude)
+        self._transform(lines, magnitude)
         np.multiply(magnitude, magnitude, out=power)
         place = slice(start + 1, start + 1 + self.tiles.height)
         moments = (power.reshape(-1, BLOCK_BINS) @ self.weights).astype(np.float64)
@@ -282,17 +281,17 @@ class _Spectra:
         values[_BANDS] = 10 * np.log10(np.maximum(self.scale**2 * bands, least))
         return values
 
-    def _transform(self, lines: Lines, windowed: Lines, magnitude: Real) -> None:
-        """Fill magnitudes by way of windowed spectra."""
+    def _transform(self, lines: Lines, magnitude: Real) -> None:
+        """Fill magnitudes of windowed spectra, which take the place of the lines."""
         lines[:, 0] = 0
-        last = self.bins
-        flat, inner = (each.view(np.float32).reshape(-1) for each in (lines, windowed))
-        # All rows in one go, over their borders; beside the last bin is its mirror image.
-        rise = flat[2:] - flat[:-2]
-        np.subtract(rise[:-2], rise[2:], out=inner[2:-2])
+        flat, last = lines.view(np.float32).reshape(-1), self.bins
+        # Beside the last bin is its mirror image; the rest in one go, over the borders of rows.
         mirrored = lines[:, self.samples - last - 1].conj()
-        np.subtract(2 * lines[:, last], lines[:, last - 1] + mirrored, out=windowed[:, last])
-        np.abs(windowed, out=magnitude[:, : last + 1])
+        at_last = 2 * lines[:, last] - lines[:, last - 1] - mirrored
+        rise = flat[2:] - flat[:-2]
+        np.subtract(rise[:-2], rise[2:], out=flat[2:-2])
+        lines[:, last] = at_last
+        np.abs(lines, out=magnitude[:, : last + 1])
         magnitude[:, 0] = 0
         if self.samples % 2 == 0:
             magnitude[:, last] *= np.float32(np.sqrt(0.5))
