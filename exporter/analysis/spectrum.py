@@ -225,8 +225,8 @@ class _Spectra:
         self.least = np.float32(np.sqrt(FLATNESS_FLOOR) / self.scale)
         # Row i stands in column i + 1.
         size = 1 + tiles.rows + height
-        self.found = np.zeros((len(self.sums), size), np.float64)
-        self.peak, self.rolloff = np.zeros((2, size), np.intp)
+        self.found = np.empty((len(self.sums), size), np.float64)
+        self.peak, self.rolloff = np.empty((2, size), np.intp)
         self.energy, self.common, self.logarithm, self.half_rate = np.ones((4, size), np.float32)
 
     def read(self, lines: Lines, start: int, places: Places, which: slice) -> None:
