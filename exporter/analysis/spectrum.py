@@ -216,10 +216,9 @@ class _Spectra:
         step = np.arange(BLOCK_BINS) - (BLOCK_BINS - 1) / 2
         self.weights = np.stack([step**0, step, step**2], axis=1).astype(np.float32)
         self.sums = _sums(self.blocks)
-        abreast = ROWS_ABREAST
-        while abreast * self.sums.size > MOST_PRODUCTS:
-            abreast //= 2
-        self.abreast = height // abreast, abreast
+        self.abreast = ROWS_ABREAST
+        while self.abreast * self.sums.size > MOST_PRODUCTS:
+            self.abreast //= 2
         self.up_to, self.row = np.tri(BLOCK_BINS), np.arange(height)
         self.twice_mean = np.full(self.bins, 2 / self.bins, np.float32)
         self.least = np.float32(np.sqrt(FLATNESS_FLOOR) / self.scale)
@@ -242,13 +241,11 @@ class _Spectra:
         self._transform(lines, magnitude)
         np.multiply(magnitude, magnitude, out=power)
         place = slice(start + 1, start + 1 + self.tiles.height)
-        moments = (power.reshape(-1, BLOCK_BINS) @ self.weights).astype(np.float64)
+        moments = power.reshape(len(power) // self.abreast, -1, BLOCK_BINS) @ self.weights
+        moments = moments.reshape(len(moments), self.abreast, -1).transpose(0, 2, 1)
         found = self.found[:, place]
-        np.matmul(
-            self.sums,
-            moments.reshape(*self.abreast, -1).transpose(0, 2, 1),
-            out=found.reshape(-1, *self.abreast).transpose(1, 0, 2),
-        )
+        split = found.reshape(len(found), -1, self.abreast).transpose(1, 0, 2)
+        np.matmul(self.sums, moments.astype(np.float64), out=split)
         self.peak[place] = power.argmax(axis=1)
         self.rolloff[place] = self._rolloff(found[: self.blocks + 1])
         np.vecdot(magnitude, magnitude, out=self.energy[place])
