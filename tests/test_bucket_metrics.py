@@ -205,6 +205,19 @@ def test_a_host_reports_what_only_it_knows(talking: Host) -> None:
     assert 7.5 == archive.aggregates(Tap.PRE)[0]["rtp.jitter"].avg
 
 
+def test_a_bucket_knows_nothing_of_earlier_ones(talking: Host) -> None:
+    """What was noted in one bucket is in no later one, though their drafts are used again."""
+    talking.send(2)
+    talking.station.observe("stt.confidence_score", 0.5)
+    talking.send(20)
+
+    buckets = talking.end().aggregates(Tap.POST)
+
+    assert [True, False, False, False, False] == ["stt.confidence_score" in b for b in buckets]
+    blocks = [bucket["pipe.processing_latency_ms"].count for bucket in buckets]
+    assert [250, 250, 250, 250, 100] == blocks
+
+
 @pytest.mark.parametrize(
     ("key", "value", "tap"),
     [

@@ -1,7 +1,11 @@
 """What a host may set for its whole process."""
 
+import gc
 import subprocess
 import sys
+from collections import Counter
+
+from tests.fix_host import Host
 
 SCRIPT = """
 import gc, sys, time
@@ -31,3 +35,20 @@ def test_collections_pass_over_what_lives_and_threads_wait_less() -> None:
     assert ratio > 5
     assert frozen > 10_000
     assert interval == 0.000_5
+
+
+def test_a_bucket_makes_hardly_anything_that_lives_for_seconds() -> None:
+    """What outlives a collection is what makes a full one come; of a bucket, next to nothing is."""
+    host = Host()
+    host.send(15)
+    host.archive.records.clear()
+    gc.collect()
+    gc.disable()
+    try:
+        host.send(5)
+        host.archive.records.clear()
+        gc.collect(0)
+        made = Counter(type(each).__name__ for each in gc.get_objects(generation=1))
+    finally:
+        gc.enable()
+    assert made.total() < 15, made
