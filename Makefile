@@ -31,8 +31,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: venv ## a call on this machine: live metrics, archive, SQL (ARGS="--duration 30")
 	@$(BIN)/monitoring demo $(ARGS)
 
-test: venv ## all tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: venv ## all tests, two files at a time
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-tools: ## install with apt-get and npm what some tests use: Prometheus, Chromium, strace, prompts, ...
 	@sh tests/install_tools.sh

@@ -97,14 +97,15 @@ def test_what_is_heard_is_what_the_taps_heard_in_step(tab: Tab, drilldown: Drill
     tab.press(" ")
     tab.wait_for_player(f"p.time > {start + 3}")
     tab.press("b")
-    tab.wait_for_player(f"p.time > {start + 5}")
+    switched = tab.moment
+    tab.wait_for_player(f"p.time > {switched + 1}")
     tab.press(" ")
     heard = tab.heard()
 
     at = position(heard, taps["PRE"][RATE : 2 * RATE])
     step = round(FRAME_S * RATE)
     which = []
-    for offset in range(0, 3 * RATE, step):
+    for offset in range(0, round((switched + 0.5 - start - 1) * RATE), step):
         piece = heard[at + offset : at + offset + step]
         same = [tap for tap in taps if is_same(piece, taps[tap][RATE + offset :][:step])]
         which.append(same[0] if same else "fading")
