@@ -27,8 +27,6 @@ from exporter.config import load_settings
 from exporter.station import Station
 
 TICK_NS = 20_000_000
-# What starts threads, fills caches and sets up all calls at once is left out.
-WARM_TICKS = 250
 
 Times: TypeAlias = "array[int]"
 
@@ -46,7 +44,12 @@ def in_process(seconds: float, *, favoured: bool) -> dict[str, float]:
 
 
 def measure(
-    traces: int = 100, seconds: float = 120.0, turns: int = 4, *, favoured: bool = False
+    traces: int = 100,
+    seconds: float = 120.0,
+    turns: int = 4,
+    *,
+    warm_s: float = 10.0,
+    favoured: bool = False,
 ) -> dict[str, float]:
     """Run the loop with monitoring and without.
 
@@ -54,6 +57,8 @@ def measure(
         traces: Calls at a time.
         seconds: Of each.
         turns: How often they take turns.
+        warm_s: Seconds before each turn that do not count: they start threads, fill caches, set up
+            all calls at once and close their first bucket.
         favoured: Whether the host calls ``favour_audio()``.
 
     Returns:
@@ -64,10 +69,13 @@ def measure(
     costs = array("q")
     for _ in range(turns):
         for is_enabled in (False, True):
-            found, spent = _loop(traces, seconds / turns, is_enabled=is_enabled, favoured=favoured)
-            late[is_enabled] += found
+            found, spent = _loop(
+                traces, warm_s + seconds / turns, is_enabled=is_enabled, favoured=favoured
+            )
+            warm = int(warm_s * 1e9) // TICK_NS
+            late[is_enabled] += found[warm:]
             if is_enabled:
-                costs += spent
+                costs += spent[warm * traces * len(STATIONS) :]
     result = {"pre_p50": _share(costs, 50), "pre_p999": _share(costs, 99.9)}
     for name, is_enabled in (("with", True), ("without", False)):
         for label, percent in (("p50", 50), ("p999", 99.9)):
@@ -86,12 +94,12 @@ def _loop(traces: int, seconds: float, *, is_enabled: bool, favoured: bool) -> t
         calls = [monitor.start_trace("3333", trace_id=f"call_{n}") for n in range(traces)]
         stations = [call.station(key) for call in calls for key in STATIONS]
         start = perf_counter_ns()
-        for tick in range(WARM_TICKS + int(seconds * 1e9) // TICK_NS):
+        for tick in range(int(seconds * 1e9) // TICK_NS):
             due = start + tick * TICK_NS
             time.sleep(max(0.0, (due - perf_counter_ns()) / 1e9))
             late.append(perf_counter_ns() - due)
             _pass_blocks(stations, voice, tick, costs)
-    return late[WARM_TICKS:], costs[WARM_TICKS * len(stations) :]
+    return late, costs
 
 
 def _pass_blocks(stations: list[Station], voice: bytes, tick: int, costs: Times) -> None:
