@@ -24,6 +24,7 @@ from dashboards.alert import Alert
 from dashboards.alerts import ALERTS
 from dashboards.annotations import Addresses
 from dashboards.rules import prometheus_rules
+from dashboards.thresholds import threshold
 from dashboards.yaml_text import render
 from deploy.postgres import free_port
 from exporter import Monitor
@@ -79,9 +80,13 @@ def settings(database: str, proxy: TcpProxy, tmp_path: Path) -> Settings:
 
 
 @contextmanager
-def playing(monitor: Monitor, speech: Speech) -> Iterator[None]:
-    """Play a call through three stations in real time, for the time of the block."""
-    stopping = threading.Event()
+def playing(monitor: Monitor, speech: Speech) -> Iterator[dict[str, float]]:
+    """Play a call through three stations in real time, for the time of the block.
+
+    Yields:
+        The longest that each station has taken for a block so far, in ms, by the host's own clock.
+    """
+    stopping, longest = threading.Event(), dict.fromkeys(FAULTS, 0.0)
     with monitor.start_trace("1111", trace_id="faulty_call") as trace:
         lines: list[tuple[Station, ReferenceChain]] = []
         for key, knobs in FAULTS.items():
@@ -92,23 +97,30 @@ def playing(monitor: Monitor, speech: Speech) -> Iterator[None]:
                 )
             lines.append((station, ReferenceChain(speech.rate)))
         pcm = speech.samples.astype("<i2").tobytes()
-        player = threading.Thread(target=_play, args=(lines, pcm, stopping), daemon=True)
+        arguments = (lines, pcm, stopping, longest)
+        player = threading.Thread(target=_play, args=arguments, daemon=True)
         player.start()
         try:
-            yield
+            yield longest
         finally:
             stopping.set()
             player.join(5)
 
 
 def _play(
-    lines: list[tuple[Station, ReferenceChain]], pcm: bytes, stopping: threading.Event
+    lines: list[tuple[Station, ReferenceChain]],
+    pcm: bytes,
+    stopping: threading.Event,
+    longest: dict[str, float],
 ) -> None:
     begun, position, tick = time.monotonic(), 0, 0
     while not stopping.is_set():
         block = pcm[position : position + 640]
         for station, chain in lines:
+            started = time.perf_counter()
             station.process(block, chain)
+            taken = 1e3 * (time.perf_counter() - started)
+            longest[station.key] = max(longest[station.key], taken)
         position, tick = (position + 640) % (len(pcm) - 640), tick + 1
         time.sleep(max(0.0, begun + tick * 0.02 - time.monotonic()))
 
@@ -200,7 +212,7 @@ def test_real_faults_fire_the_right_alerts(
     with (
         Monitor(settings, archive=archive) as monitor,
         prometheus(monitor.port, tmp_path) as firing,
-        playing(monitor, speech),
+        playing(monitor, speech) as longest,
     ):
         calls = wait_for(firing, {("CallClipping", LOUD), ("CallSpeechLost", GATED)})
         proxy.cut()
@@ -227,8 +239,9 @@ def test_real_faults_fire_the_right_alerts(
     } == found
     # Nothing else rings: what is well stays silent, and a gain is told for what it does.
     told = {key for key in (calls | cut | after) if key not in calls or key[1] != LOUD}
-    # A machine that is busy with other tests may be slow indeed.
-    told = {key for key in told if key[0] != "CallSlow"}
-    assert {("CallSpeechLost", GATED), ("MonitoringDatabaseDown", "")} == told
+    # A machine that is busy with other tests may be slow indeed: by the host's own clock.
+    limit = threshold("pipe.processing_latency_ms").critical
+    slow = {("CallSlow", key) for key, taken in longest.items() if taken >= limit}
+    assert {("CallSpeechLost", GATED), ("MonitoringDatabaseDown", "")} == told - slow
     loud = {name for name, station in calls if station == LOUD}
     assert set() == loud - {"CallClipping", "CallLimiting", "CallTooLoud"}
