@@ -34,10 +34,10 @@ class Layout:
         rows: Row of each gauge by key.
         histograms: Metrics with one.
         borders: Of each histogram, in the unit of SQL.
+        edges: The same as arrays, for many values at a time.
         columns: Columns of frame measurements that are gauges.
         column_rows: Their rows.
         at_close: Keys that are known when a bucket closes.
-        edges: The same as arrays, for many values at a time.
         frame_histograms: Keys of the histograms of frame measurements.
     """
 
@@ -50,11 +50,11 @@ class Layout:
             metric.key: [border / metric.scale for border in metric.borders]
             for metric in self.histograms
         }
+        self.edges = {key: np.array(borders) for key, borders in self.borders.items()}
         framed = [metric.key for metric in self.gauges if metric.key in COLUMNS]
         self.columns = [COLUMNS[key] for key in framed]
         self.column_rows = [self.rows[key] for key in framed]
         self.at_close = frozenset(metric.key for metric in self.gauges if metric.at_close)
-        self.edges = {key: np.array(borders) for key, borders in self.borders.items()}
         self.frame_histograms = [key for key in self.borders if key in COLUMNS]
 
 
