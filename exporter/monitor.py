@@ -18,6 +18,7 @@ from typing import Self
 from prometheus_client import CollectorRegistry
 
 from exporter.breath import Breath
+from exporter.compiled import prepare
 from exporter.config import Settings, StationSpec, load_settings, station_spec
 from exporter.endpoint import Endpoint
 from exporter.errors import ConfigError, NotRunningError, TraceError
@@ -155,6 +156,7 @@ class Monitor:
         """Start the threads; without effect while monitoring is disabled or already running."""
         if self._is_running or not self.settings.enabled:
             return
+        prepare()
         self._is_running, self._pid = True, os.getpid()
         self._tally.set("start_timestamp_seconds", self._clocks.wall_ns() / 1e9)
         self._stopping.clear()

@@ -25,6 +25,7 @@ pytest_plugins = [
     "tests.fix_proxy",
     "tests.fix_seeded",
     "tests.fix_backup",
+    "tests.fix_compiled",
     "tests.fix_speech",
     "tests.fix_import",
 ]
