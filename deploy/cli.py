@@ -9,6 +9,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from archiver.database import NoSchemaError, ServerAwayError
@@ -29,11 +30,10 @@ from deploy import (
 )
 from deploy.backup.commands import add_commands as add_backup
 from deploy.board_schema import SCHEMAS
-from deploy.demo import run_demo
 from deploy.export import run_bundle, run_export
 from deploy.pg_binaries import PostgresNotFoundError
 from deploy.postgres import PostgresStartError
-from deploy.replay import RecordingError
+from deploy.recordings import RecordingError
 from deploy.serve import run_serve
 from exporter.config import Settings, load_settings
 from exporter.errors import MonitoringError
@@ -92,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands_import.register(top, _add)
     _add_serve(top)
     _add_tokens(top)
-    knobs = _add(_group(top, "knobs", "knobs"), "list", commands.knobs_list, "all knobs")
+    knobs = _add(_group(top, "knobs", "knobs"), "list", _on_audio("knobs_list"), "all knobs")
     knobs.add_argument("--rate", type=int, default=16_000, metavar="HZ", help="sampling rate")
     add_backup(top, _add)
     _add_dashboards(top)
@@ -101,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_demo(top: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    demo = _add(top, "demo", _demo, "everything on this machine, from nothing")
+    demo = _add(top, "demo", _on_audio("demo"), "everything on this machine, from nothing")
     demo.add_argument("--duration", type=float, metavar="S", help="end after so many seconds")
     demo.add_argument("--calls", type=int, default=1, metavar="N", help="calls at the same time")
     demo.add_argument("--data", type=Path, metavar="DIR", help="keep database and audio here")
@@ -114,7 +114,7 @@ def _add_demo(top: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _add_replay(top: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    replay = _add(top, "replay", commands.run_replay, "recorded audio through a station")
+    replay = _add(top, "replay", _on_audio("run_replay"), "recorded audio through a station")
     replay.add_argument("files", nargs="+", metavar="FILE")
     replay.add_argument("--station", default="St_3_3333", metavar="KEY")
     replay.add_argument("--trace-id", metavar="ID")
@@ -202,15 +202,14 @@ def _add_dashboards(top: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     check.add_argument("--schemas", type=Path, default=SCHEMAS, metavar="DIR", help="JSON Schemas")
 
 
-def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
-    return run_demo(
-        settings,
-        duration_s=arguments.duration,
-        calls=arguments.calls,
-        data=arguments.data,
-        speech=tuple(arguments.speech),
-        has_own_database=not arguments.use_db,
-    )
+def _on_audio(name: str) -> Command:
+    """Return a command of `deploy.commands_audio`, which takes long to load: when it is called."""
+
+    def run(arguments: argparse.Namespace, settings: Settings) -> int:
+        command: Command = getattr(import_module("deploy.commands_audio"), name)
+        return command(arguments, settings)
+
+    return run
 
 
 def _group(

@@ -25,7 +25,7 @@ from archiver.queries import TapSummary, summarise
 from archiver.web.signing import KEY_FILE
 from deploy.config import postgres_bin_dir
 from deploy.postgres import EmbeddedPostgres
-from deploy.replay import read_recording
+from deploy.recordings import read_recording
 from deploy.serve import drilldown_process
 from deploy.speech import demo_speech
 from exporter import Monitor, Station, Trace

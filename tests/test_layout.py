@@ -73,3 +73,14 @@ def test_nothing_happens_at_import(package: str, tmp_path: Path) -> None:
 def test_package_says_that_it_is_typed(package: str) -> None:
     """Each package carries the marker that lets a host's type checker use our annotations."""
     assert (_ROOT / package / "py.typed").is_file()
+
+
+def test_command_loads_what_measures_audio_only_where_it_is_needed() -> None:
+    """Most subcommands need the vocabulary alone; numba and scipy take a second or two to load."""
+    code = "import sys, deploy.cli; print(sorted({'numba', 'scipy'} & set(sys.modules)))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=_ROOT
+    )
+
+    assert done.stdout.strip() == "[]"
