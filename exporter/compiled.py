@@ -84,6 +84,6 @@ def _keep(loop: Any) -> None:
         loop.enable_caching()
     except RuntimeError:
         _log.warning(
-            "no folder to keep compiled loops in: they are compiled at each start; set "
+            "no folder to keep compiled loops in, so that each start compiles them anew; set "
             "NUMBA_CACHE_DIR to one that this process can write"
         )
