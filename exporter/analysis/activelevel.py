@@ -84,7 +84,7 @@ def _rectified(pcm: npt.NDArray[np.int16]) -> int:
     """Return the sum of the absolute samples."""
     total = np.int32(0)
     for i in range(pcm.size):
-        total += abs(np.int32(pcm[i]))
+        total = np.int32(total + abs(np.int32(pcm[i])))
     return total
 
 
