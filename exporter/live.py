@@ -6,6 +6,7 @@ Written and read by the exporter thread alone; what a scrape sees is the page th
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from exporter.aggregates import COUNT, MAX, MIN, SUM, Aggregates, Table
+from exporter.aggregates import COUNT, LAST, MAX, MIN, SUM, Aggregates, Table
+from exporter.analysis.columns import aggregated, count_places
 from exporter.analysis.frames import Matrix
 from exporter.metrics import COLUMNS, Form, Metric
 from exporter.model import Cause
 
 WINDOW_S = 5
-_ROWS_AT_A_TIME = 2_000
 _CLIPPED = COLUMNS["pcm.clipped_samples"]
 
 Column = npt.NDArray[np.float64]
@@ -35,10 +36,12 @@ class Layout:
         histograms: Metrics with one.
         borders: Of each histogram, in the unit of SQL.
         edges: The same as arrays, for many values at a time.
-        columns: Columns of frame measurements that are gauges.
-        column_rows: Their rows.
+        columns: Columns of frame measurements that are gauges, ``[n]``.
+        column_rows: Their rows, ``[n]``.
         at_close: Keys that are known when a bucket closes.
-        frame_histograms: Keys of the histograms of frame measurements.
+        frame_histograms: Keys of the histograms of frame measurements, ``[m]``.
+        frame_columns: Their columns, ``[m]``.
+        frame_edges: Their borders, ``[m, most]``, filled up with infinity.
     """
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
@@ -52,10 +55,15 @@ class Layout:
         }
         self.edges = {key: np.array(borders) for key, borders in self.borders.items()}
         framed = [metric.key for metric in self.gauges if metric.key in COLUMNS]
-        self.columns = [COLUMNS[key] for key in framed]
-        self.column_rows = [self.rows[key] for key in framed]
+        self.columns = np.array([COLUMNS[key] for key in framed], np.int64)
+        self.column_rows = np.array([self.rows[key] for key in framed], np.int64)
         self.at_close = frozenset(metric.key for metric in self.gauges if metric.at_close)
         self.frame_histograms = [key for key in self.borders if key in COLUMNS]
+        self.frame_columns = np.array([COLUMNS[key] for key in self.frame_histograms], np.int64)
+        most = max(len(self.borders[key]) for key in self.frame_histograms)
+        self.frame_edges = np.full((len(self.frame_histograms), most), np.inf)
+        for edges, key in zip(self.frame_edges, self.frame_histograms, strict=True):
+            edges[: len(self.borders[key])] = self.borders[key]
 
 
 @dataclass(slots=True)
@@ -89,6 +97,11 @@ class TapLive:
         self.histograms = {
             key: np.zeros(len(borders) + 1, np.int64) for key, borders in layout.borders.items()
         }
+        # Those of frame measurements lie in one array, to be counted together.
+        frames, most = layout.frame_edges.shape
+        self._frame_counts = np.zeros((frames, most + 1), np.int64)
+        for counts, key in zip(self._frame_counts, layout.frame_histograms, strict=True):
+            self.histograms[key] = counts[: len(layout.borders[key]) + 1]
         self.exemplars: dict[tuple[str, int], Exemplar] = {}
         self._layout = layout
         self._counts = np.zeros(shape)
@@ -102,21 +115,12 @@ class TapLive:
 
     def see_frames(self, rows: Matrix, second: int) -> None:
         """Let frames count in the gauges; NaN counts nowhere."""
-        slot = self._slot(second)
-        # So many rows at a time stay in the cache.
-        for start in range(0, len(rows), _ROWS_AT_A_TIME):
-            self._see_rows(rows[start : start + _ROWS_AT_A_TIME], slot)
-
-    def _see_rows(self, rows: Matrix, slot: int) -> None:
-        places = self._layout.column_rows
-        values = rows[:, self._layout.columns]
-        unknown = np.isnan(values)
-        self._counts[slot, places] += len(rows) - unknown.sum(axis=0)
-        self._sum[slot, places] += np.where(unknown, 0.0, values).sum(axis=0)
-        # fmin and fmax pass over NaN, and stay NaN only where all are.
-        low, high = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
-        self._min[slot, places] = np.fmin(self._min[slot, places], low)
-        self._max[slot, places] = np.fmax(self._max[slot, places], high)
+        slot, places = self._slot(second), self._layout.column_rows
+        found = aggregated(rows)[:, self._layout.columns]
+        self._counts[slot, places] += found[COUNT]
+        self._sum[slot, places] += found[SUM]
+        self._min[slot, places] = np.minimum(self._min[slot, places], found[MIN])
+        self._max[slot, places] = np.maximum(self._max[slot, places], found[MAX])
 
     def see_values(self, key: str, values: Sequence[float], second: int) -> None:
         """Let values count in their gauge."""
@@ -159,13 +163,12 @@ class TapLive:
         """
         self.frames += len(rows)
         self.clipped += int(rows[:, _CLIPPED].sum())
-        for key in self._layout.frame_histograms:
-            column = rows[:, COLUMNS[key]]
-            self._count(key, column[~np.isnan(column)])
-            known = column[-newest:]
-            known = known[~np.isnan(known)]
-            if known.size:
-                self._keep_exemplar(key, float(known[-1]), exemplar)
+        layout = self._layout
+        count_places(rows, layout.frame_columns, layout.frame_edges, self._frame_counts)
+        last = aggregated(rows[-newest:])[LAST, layout.frame_columns].tolist()
+        for key, value in zip(layout.frame_histograms, last, strict=True):
+            if not math.isnan(value):
+                self._keep_exemplar(key, value, exemplar)
 
     def count_many(self, key: str, values: Sequence[float], exemplar: tuple[str, int, int]) -> None:
         """Let values, at least one and all known, count in their histogram."""

@@ -37,14 +37,16 @@ def click_ratio(pcm: Samples, borders: Offsets, *, speech: Offsets, rate: int) -
         0 to 1, about 0.01 when nothing clicks; NaN for blocks that are not 5 to 100 ms long and
         where fewer than 20 borders lie in speech.
     """
-    return _share(pcm, borders, speech, rate // FRAMES_PER_SECOND, SHORTEST_S * rate, LONGEST_S * rate)
+    return _share(
+        pcm, borders, speech, rate // FRAMES_PER_SECOND, SHORTEST_S * rate, LONGEST_S * rate
+    )
 
 
 @compiled(float64(read_only(int16), int64[::1], int64[::1], int64, float64, float64))
-def _share(  # noqa: PLR0913, PLR0917 - a loop takes plain values
+def _share(  # noqa: PLR0913 - a loop takes plain values
     pcm: Samples, borders: Offsets, speech: Offsets, frame: int, shortest: float, longest: float
 ) -> float:
-    """Return the share; ``frame`` are the samples of a frame, blocks have a shortest and longest."""
+    """Return the share; frames have so many samples, blocks of a shortest and longest count."""
     places = _places(borders, speech, frame, shortest, longest)
     if places.size < FEWEST_BORDERS:
         return math.nan

@@ -15,8 +15,10 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
+from numba import boolean, float32, float64, int16, int64, void
 
 from exporter.analysis.frames import largest_step
+from exporter.compiled import compiled, inlined, read_only
 
 FULL_SCALE = 32_768.0
 MAINS_HZ = (50, 60)
@@ -24,12 +26,12 @@ MAINS_HZ = (50, 60)
 # back below it, but not on them.
 LEAST_RATE = 1_000
 TAPS_PER_STEP = 8
-PIECE = 32
-"""Rows that are filtered in one go: of more, at 48 kHz, OpenBLAS wakes its threads."""
 SPARSE = 50
 MOST_HARMONICS = 5
 BESIDE_HZ = 10
+LOOKED_AT = max(MAINS_HZ) * MOST_HARMONICS + BESIDE_HZ + 1
 TINY = 1e-20
+_MAIN = 2
 
 Samples = npt.NDArray[np.int16]
 Real = npt.NDArray[np.float32]
@@ -97,40 +99,20 @@ def hum(pcm: Samples, rate: int, *, thresholds: HumThresholds = HUM) -> float:
         return np.nan
     step = largest_step(rate, rate // LEAST_RATE)
     size = rate // step
-    quiet = _thin_out(_quietest(pcm, step, size), step)[:size]
+    taps, floor = _filter(step), 10 ** (thresholds.floor_dbfs / 10)
     # Speech that stops for a moment ends here: what is always there is in its quietest second, too.
-    if not _is_heard(quiet, thresholds):
+    if _strongest(pcm, step, taps, _mains(size, thresholds.wander_hz)) < floor:
         return 0.0
-    return float(_detected(_least_power(_thin_out(pcm, step), size), thresholds))
-
-
-def _quietest(pcm: Samples, step: int, size: int) -> Samples:
-    """Return what the quietest window is made of, judged by a few of its samples."""
-    hop = size // 2
-    count = (len(pcm) // step - size % 2) // hop
-    halves = pcm[: count * hop * step].reshape(count, -1)[:, ::SPARSE].astype(np.float32)
-    energy = np.vecdot(halves, halves)
-    first = hop * int((energy[1:] + energy[:-1]).argmin())
-    return pcm[first * step : (first + size + TAPS_PER_STEP - 1) * step]
-
-
-def _is_heard(signal: Real, thresholds: HumThresholds) -> bool:
-    """Tell whether a window has a line that others could follow: a first or second harmonic."""
-    parts = np.vecdot(_mains(len(signal), thresholds.wander_hz), signal)
-    power = 2 * np.square(parts).sum(axis=0)
-    return bool(power.max() >= 10 ** (thresholds.floor_dbfs / 10))
-
-
-@lru_cache(maxsize=8)
-def _mains(size: int, wander_hz: float) -> Real:
-    """Return the windowed waves of the bins where first and second harmonics may be.
-
-    Returns:
-        float32 ``[2, bins, size]``, cosine and sine.
-    """
-    bins = np.unique(_places(2, wander_hz)[0])
-    phase = 2 * np.pi / size * np.outer(bins, np.arange(size))
-    return np.stack([np.cos(phase), np.sin(phase)]).astype(np.float32) * _hann(size)
+    windows = np.empty((_window_count(len(pcm) // step, size), size), np.float32)
+    _lay_out(pcm, step, taps, _hann(size), windows)
+    spectra = np.abs(scipy.fft.rfft(windows)[:, :LOOKED_AT])
+    least = 2 * spectra.min(axis=0).astype(np.float64) ** 2
+    reaches = [
+        math.ceil(order * thresholds.wander_hz) for order in range(1, thresholds.harmonics + 1)
+    ]
+    main, line = 10 ** (thresholds.main_db / 10), 10 ** (thresholds.line_db / 10)
+    has_hum = _stands_out(least, np.array(reaches), floor, main, line, thresholds.lines)
+    return float(has_hum)
 
 
 @lru_cache(maxsize=8)
@@ -138,44 +120,32 @@ def _filter(step: int) -> Real:
     """Low-pass filter, -6 dB at half the reduced rate: a sinc behind a Hamming window.
 
     Returns:
-        float32 ``[8 * step, 15]``: what so many samples add to eight samples of the reduced rate,
-        and before them to the seven that began earlier.
+        float32 ``[8 * step]``.
     """
     taps = TAPS_PER_STEP * step
     impulse = np.sinc((np.arange(taps) - (taps - 1) / 2) / step) * np.hamming(taps)
-    impulse /= impulse.sum() * FULL_SCALE
-    result = np.zeros((TAPS_PER_STEP, step, 2 * TAPS_PER_STEP - 1), np.float32)
-    for place, samples in enumerate(result):
-        samples[:, place : place + TAPS_PER_STEP] = impulse.reshape(TAPS_PER_STEP, step)[::-1].T
-    return result.reshape(taps, -1)
+    return (impulse / (impulse.sum() * FULL_SCALE)).astype(np.float32)
 
 
-def _thin_out(pcm: Samples, step: int) -> Real:
-    """Filter and take every ``step``-th sample, silence behind the last."""
-    count = len(pcm) // step
-    pieces = -(-count // (TAPS_PER_STEP * PIECE))
-    real = np.empty((pieces, PIECE, TAPS_PER_STEP * step), np.float32)
-    flat = real.reshape(-1)
-    flat[: count * step], flat[count * step :] = pcm[: count * step], 0
-    parts = (real @ _filter(step)).reshape(pieces * PIECE, -1)
-    begun = TAPS_PER_STEP - 1
-    signal = parts[:, begun:].copy()
-    signal[:-1, 1:] += parts[1:, :begun]
-    return signal.reshape(-1)[:count]
-
-
-def _least_power(signal: Real, size: int) -> Values:
-    """Return the least power of each bin, 1 Hz apart, over the windows of a second.
+@lru_cache(maxsize=8)
+def _mains(size: int, wander_hz: float) -> Real:
+    """Return the windowed waves of the bins where first and second harmonics may be.
 
     Returns:
-        float64 ``[311]``, mean square of the sine that would fill the bin.
+        float32 ``[2 * bins, size]``, cosine and sine of each.
     """
-    starts = range(0, len(signal) - size + 1, size // 2)
-    windows = np.stack([signal[start : start + size] for start in starts])
-    windows *= _hann(size)
-    looked_at = slice(max(MAINS_HZ) * MOST_HARMONICS + BESIDE_HZ + 1)
-    spectra = np.abs(scipy.fft.rfft(windows)[:, looked_at])
-    return np.asarray(2 * spectra.min(axis=0).astype(np.float64) ** 2)
+    bins = sorted(
+        {
+            mains * order + offset
+            for mains in MAINS_HZ
+            for order in (1, 2)
+            for reach in [math.ceil(order * wander_hz)]
+            for offset in range(-reach, reach + 1)
+        }
+    )
+    phase = 2 * np.pi / size * np.outer(bins, np.arange(size))
+    waves = np.stack([np.cos(phase), np.sin(phase)], axis=1).reshape(-1, size)
+    return waves.astype(np.float32) * _hann(size)
 
 
 @lru_cache(maxsize=8)
@@ -185,40 +155,124 @@ def _hann(size: int) -> Real:
     return np.asarray(window / size, np.float32)
 
 
-def _detected(power: Values, thresholds: HumThresholds) -> bool:
-    """Tell whether harmonics of one mains frequency stand out over the bins beside them."""
-    lines, beside = _places(thresholds.harmonics, thresholds.wander_hz)
-    line = power[lines].max(axis=1)
-    line[line < 10 ** (thresholds.floor_dbfs / 10)] = 0.0
-    around = np.sort(np.append(power, [0.0, np.inf])[beside], axis=1)
-    median = around[:, BESIDE_HZ - 1 : BESIDE_HZ + 1].mean(axis=1)
-    ratio = (line / np.maximum(median, TINY)).reshape(len(MAINS_HZ), -1)
-    main = ratio[:, :2].max(axis=1) >= 10 ** (thresholds.main_db / 10)
-    lines_of = np.count_nonzero(ratio >= 10 ** (thresholds.line_db / 10), axis=1)
-    return bool((main & (lines_of >= thresholds.lines)).any())
+@compiled(float64(read_only(int16), int64, float32[::1], float32[:, ::1]))
+def _strongest(pcm: Samples, step: int, taps: Real, waves: Real) -> float:
+    """Return the power of the strongest of some bins in the quietest second.
+
+    Args:
+        pcm: int16 ``[samples]``.
+        step: How many samples become one.
+        taps: Filter, float32 ``[8 * step]``.
+        waves: Windowed cosine and sine of each bin, float32 ``[2 * bins, size]``.
+    """
+    size = waves.shape[1]
+    hop = size // 2 * step
+    quietest = _quietest(pcm, hop, _window_count(pcm.size // step, size))
+    signal = _thinned(pcm[quietest * hop :], step, taps, size)
+    strongest = 0.0
+    for k in range(0, len(waves), 2):
+        cosine, sine = _product(waves[k], signal), _product(waves[k + 1], signal)
+        strongest = max(strongest, cosine * cosine + sine * sine)
+    return 2 * strongest
 
 
-@lru_cache(maxsize=8)
-def _places(harmonics: int, wander_hz: float) -> tuple[Bins, Bins]:
-    """Return where lines are looked for, and their neighbours, a row for each harmonic.
+@inlined
+def _window_count(size: int, window: int) -> int:
+    """Return how many windows, half overlapping, there are in so many samples."""
+    return (size - window) // (window // 2) + 1
+
+
+@inlined
+def _quietest(pcm: Samples, hop: int, windows: int) -> int:
+    """Return the window, two hops long, with the least energy, judged by a few of its samples."""
+    quietest, least, before = 0, np.inf, 0.0
+    for half in range(windows + 1):
+        energy = 0.0
+        for place in range(half * hop, (half + 1) * hop, SPARSE):
+            energy += np.float64(pcm[place]) ** 2
+        if half and before + energy < least:
+            quietest, least = half - 1, before + energy
+        before = energy
+    return quietest
+
+
+@inlined
+def _thinned(pcm: Samples, step: int, taps: Real, count: int) -> Real:
+    """Filter and take every ``step``-th sample, silence behind the last."""
+    real = np.zeros(count * step + taps.size, np.float32)
+    for i in range(min(real.size, pcm.size)):
+        real[i] = pcm[i]
+    thinned = np.empty(count, np.float32)
+    for k in range(count):
+        thinned[k] = _product(real[k * step : k * step + taps.size], taps)
+    return thinned
+
+
+@inlined
+def _product(one: Real, other: Real) -> float:
+    total = np.float32(0)
+    for i in range(other.size):
+        total += one[i] * other[i]
+    return total
+
+
+@compiled(void(read_only(int16), int64, float32[::1], float32[::1], float32[:, ::1]))
+def _lay_out(pcm: Samples, step: int, taps: Real, shape: Real, windows: Real) -> None:
+    """Fill windows, float32 ``[windows, size]``, with the thinned signal in the shape of one."""
+    hop = shape.size // 2
+    signal = _thinned(pcm, step, taps, pcm.size // step)
+    for k in range(len(windows)):
+        part, window = signal[k * hop : k * hop + shape.size], windows[k]
+        for i in range(shape.size):
+            window[i] = part[i] * shape[i]
+
+
+@compiled(boolean(float64[::1], int64[::1], float64, float64, float64, int64))
+def _stands_out(  # noqa: PLR0913 - a loop takes plain values
+    power: Values, reaches: Bins, floor: float, main: float, line: float, lines: int
+) -> bool:
+    """Tell whether harmonics of one mains frequency stand out over the bins beside them.
+
+    Args:
+        power: Of each bin, 1 Hz apart: mean square of the sine that would fill the bin.
+        reaches: How far from its place each harmonic may be, in Hz.
+        floor: Power below which a line does not count.
+        main: What the first or second harmonic must have over its neighbours.
+        line: What each harmonic must have.
+        lines: How many must have that.
+    """
+    for mains in MAINS_HZ:
+        highest, found = 0.0, 0
+        for order in range(1, reaches.size + 1):
+            reach = reaches[order - 1]
+            strongest = power[mains * order - reach : mains * order + reach + 1].max()
+            ratio = strongest / max(_beside(power, mains * order, reach), TINY)
+            if strongest >= floor:
+                found += ratio >= line
+                highest = max(highest, ratio) if order <= _MAIN else highest
+        if highest >= main and found >= lines:
+            return True
+    return False
+
+
+@inlined
+def _beside(power: Values, centre: int, reach: int) -> float:
+    """Return the median of the bins beside a line.
 
     The window spreads a line over two bins either way: those are left out. The median of the rest,
-    up to 10 Hz away, takes no notice of one more line. Neighbours are filled up with two bins more,
-    nothing and infinity, with as many of both, so that their median stays.
-
-    Returns:
-        int64 ``[10, 21]`` and ``[10, 20]`` for five harmonics of two mains frequencies.
+    up to 10 Hz away, takes no notice of one more line.
     """
-    centres = [mains * order for mains in MAINS_HZ for order in range(1, harmonics + 1)]
-    offsets = np.arange(-BESIDE_HZ, BESIDE_HZ + 1)
-    lines = np.repeat(np.array(centres)[:, None], len(offsets), axis=1)
-    beside = np.tile([-2, -1], (len(centres), BESIDE_HZ))
-    for row, centre in enumerate(centres):
-        reach = math.ceil((row % harmonics + 1) * wander_hz)
-        lines[row, abs(offsets) <= reach] += offsets[abs(offsets) <= reach]
-        outer = centre + offsets[abs(offsets) > reach + 2]
-        beside[row, : len(outer)] = outer
-    return lines, beside
+    rising = np.empty(2 * BESIDE_HZ)
+    size = 0
+    for offset in range(-BESIDE_HZ, BESIDE_HZ + 1):
+        if abs(offset) > reach + 2:
+            place = size
+            while place and rising[place - 1] > power[centre + offset]:
+                rising[place] = rising[place - 1]
+                place -= 1
+            rising[place] = power[centre + offset]
+            size += 1
+    return (rising[(size - 1) // 2] + rising[size // 2]) / 2
 
 
 def hiss(
@@ -241,17 +295,50 @@ def hiss(
     Returns:
         1.0 or 0.0; NaN when too few frames are neither speech nor digital silence.
     """
-    pause = ~is_speech & ~np.isnan(flatness)
-    if np.count_nonzero(pause) < thresholds.frames:
-        return np.nan
-    return float(
-        _median(rms_dbfs[pause]) >= thresholds.level_dbfs
-        and _median(flatness[pause]) >= thresholds.flatness
-        and _median(high_band[pause] - rms_dbfs[pause]) >= thresholds.high_band_db
+    limits = thresholds.level_dbfs, thresholds.flatness, thresholds.high_band_db
+    return _has_hiss(rms_dbfs, flatness, high_band, is_speech, thresholds.frames, *limits)
+
+
+@compiled(float64(float64[:], float64[:], float64[:], boolean[:], int64, float64, float64, float64))
+def _has_hiss(  # noqa: PLR0913 - a loop takes plain values
+    rms_dbfs: Values,
+    flatness: Values,
+    high_band: Values,
+    is_speech: Flags,
+    fewest: int,
+    least_level: float,
+    least_flatness: float,
+    least_high_band: float,
+) -> float:
+    """Return 1.0 where the medians over the pauses reach their limits; NaN in too few frames."""
+    pauses = np.empty((3, rms_dbfs.size))
+    found = 0
+    for k in range(rms_dbfs.size):
+        if not is_speech[k] and not math.isnan(flatness[k]):
+            pauses[0, found] = rms_dbfs[k]
+            pauses[1, found] = flatness[k]
+            pauses[2, found] = high_band[k] - rms_dbfs[k]
+            found += 1
+    if found < fewest:
+        return math.nan
+    has_hiss = (
+        _is_median_from(pauses[0, :found], least_level)
+        and _is_median_from(pauses[1, :found], least_flatness)
+        and _is_median_from(pauses[2, :found], least_high_band)
     )
+    return 1.0 if has_hiss else 0.0
 
 
-def _median(values: Values) -> float:
-    """Return the median of known values, several times as fast as numpy's."""
-    rising, half = np.sort(values), len(values) // 2
-    return float(rising[half] + rising[~half]) / 2
+@inlined
+def _is_median_from(values: Values, limit: float) -> bool:
+    """Tell whether the median of known values, at least one, is no less than a limit."""
+    reaching, above, below = 0, np.inf, -np.inf
+    for value in values:
+        if value >= limit:
+            reaching += 1
+            above = min(above, value)
+        else:
+            below = max(below, value)
+    if 2 * reaching == values.size:
+        return above + below >= 2 * limit
+    return 2 * reaching > values.size
