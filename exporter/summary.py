@@ -14,7 +14,7 @@ from exporter.analysis import hum, pairs
 from exporter.analysis.activelevel import active_level
 from exporter.analysis.analyzer import GATING_BLOCK
 from exporter.analysis.borders import click_ratio
-from exporter.analysis.loudness import Integrated
+from exporter.analysis.integrated import Integrated
 from exporter.health import Defects, Health, Weight, judge
 from exporter.metrics import FRAME_METRICS
 from exporter.model import BUCKET_SECONDS, Tap, TapBucket

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
-from exporter.analysis.loudness import Integrated, Loudness, LoudnessMemory, k_weighting
+from exporter.analysis.integrated import Integrated
+from exporter.analysis.loudness import Loudness, LoudnessMemory, k_weighting
 from tests.fix_speech import Speech
 
 Samples = npt.NDArray[np.int16]

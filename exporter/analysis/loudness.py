@@ -46,8 +46,6 @@ _PASS_POLES = (1.0, -1.99004745483398, 0.99007225036621)
 _FIT_FROM_HZ, _FIT_POINTS = 20.0, 400
 
 _GATE_ENERGY = 10.0 ** ((GATE_LUFS - OFFSET_LU) / 10.0)
-_RELATIVE_GATE = 0.1  # -10 LU
-_BIN_BORDERS = 10.0 ** ((np.arange(GATE_LUFS + 0.1, MAX_LUFS, 0.1) - OFFSET_LU) / 10.0)
 
 _STATES = 4
 # 20 ms of silence leave 0.0083 of the slowest state at any rate; eight frames 1e-15 of all.
@@ -305,34 +303,3 @@ def _windows(history: Reals, places: Indices, ages: Indices) -> Reals:
     result[:, 2] = np.where(gated, block, np.nan)
     result[:, :2] = np.minimum(10.0 * np.log10(result[:, :2]) + OFFSET_LU, MAX_LUFS)
     return result
-
-
-class Integrated:
-    """Integrated loudness of a call, with both gates of BS.1770-5 (Annex 1, formulas 3 to 7).
-
-    Memory is bounded: gating blocks are counted and their energies summed in bins of 0.1 LU from
-    -70 to +5 LUFS. A bin lies above the relative gate when its mean energy does.
-    """
-
-    __slots__ = ("_counts", "_sums")
-
-    def __init__(self) -> None:
-        self._counts = np.zeros(len(_BIN_BORDERS) + 1, np.int64)
-        self._sums = np.zeros(len(_BIN_BORDERS) + 1)
-
-    def add(self, energies: Reals) -> None:
-        """Add the mean squares of gating blocks, ``[blocks]``; NaN and gated ones are ignored."""
-        passed = energies[energies > _GATE_ENERGY]
-        bins = _BIN_BORDERS.searchsorted(passed, side="right")
-        np.add.at(self._counts, bins, 1)
-        np.add.at(self._sums, bins, passed)
-
-    def value(self) -> float:
-        """Return the loudness in LUFS, NaN when no block passed the gates."""
-        blocks = self._counts.sum()
-        if not blocks:
-            return math.nan
-        gate = _RELATIVE_GATE * self._sums.sum() / blocks
-        passed = self._sums > gate * self._counts
-        mean = self._sums[passed].sum() / self._counts[passed].sum()
-        return min(10.0 * math.log10(mean) + OFFSET_LU, MAX_LUFS)
