@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from exporter.aggregates import NONE
 from exporter.breath import Breath
@@ -14,7 +14,7 @@ from exporter.runs import StationRun, TraceRun, steps_of, stretches
 from exporter.selfmetrics import Tally
 from exporter.summary import summarise, to_tap_bucket
 from exporter.timeline import NS
-from exporter.track import ClosedTap
+from exporter.track import ClosedTap, Track
 
 _log = logging.getLogger(__name__)
 
@@ -93,17 +93,9 @@ class Closer:
     def close_complete(self, trace: TraceRun, live: Mapping[str, StationLive]) -> None:
         """Close the buckets of a trace that are complete; all of them when it ends."""
         for run in trace.stations.values():
-            tracks = list(run.tracks.values())
-            if any(track.first is None for track in tracks) and trace.ending is None:
-                continue
-            if trace.ending is not None:
-                for track in tracks:
-                    track.end()
-            limit = min(track.bucket_of(track.complete_until) for track in tracks)
-            for bucket in sorted({b for track in tracks for b in track.open_buckets()}):
-                if bucket < limit or trace.ending is not None:
-                    self._close(run, bucket, live[run.spec.key])
-                    self._breath.take()
+            for bucket in _complete(run.tracks.values(), is_over=trace.ending is not None):
+                self._close(run, bucket, live[run.spec.key])
+                self._breath.take()
 
     def _close(self, run: StationRun, bucket: int, live: StationLive) -> None:
         taps = {tap: closed for tap, track in run.tracks.items() if (closed := track.close(bucket))}
@@ -173,6 +165,18 @@ class Closer:
         exemplar = (record.trace_id, record.bucket_ns, record.bucket_ns)
         for tap in record.taps:
             live.tap(tap.tap).see_bucket(tap.aggregates, exemplar)
+
+
+def _complete(tracks: Collection[Track], *, is_over: bool) -> list[int]:
+    """Return the buckets of a station to which nothing can be added, oldest first."""
+    if is_over:
+        for track in tracks:
+            track.end()
+        return sorted({bucket for track in tracks for bucket in track.open_buckets()})
+    if any(track.first is None for track in tracks):
+        return []
+    limit = min(track.bucket_of(track.complete_until) for track in tracks)
+    return sorted({bucket for track in tracks for bucket in track.open_buckets() if bucket < limit})
 
 
 def _tell_unrelated(run: StationRun) -> None:

@@ -112,6 +112,7 @@ class TapLive:
         # Of the last bucket of each trace: rows of gauges, and their aggregates.
         self._latest: dict[str, tuple[Places, Table]] = {}
         self._over: dict[str, tuple[Places, Table]] = {}
+        self._learn(())
 
     def see_frames(self, rows: Matrix, second: int) -> None:
         """Let frames count in the gauges; NaN counts nowhere."""
@@ -137,15 +138,24 @@ class TapLive:
             aggregates: Of the bucket; those of metrics that are known only now are looked at.
             exemplar: Trace, bucket and time.
         """
-        keys, table = aggregates.keys, aggregates.table
+        if aggregates.keys != self._keys:
+            self._learn(aggregates.keys)
+        latest = aggregates.table[self._places]
+        self._latest[exemplar[0]] = self._rows, latest
+        means = latest[:, SUM] / latest[:, COUNT]
+        for key, value in zip(self._counted, means[self._counted_places].tolist(), strict=True):
+            self.count_values(key, [value], exemplar)
+
+    def _learn(self, keys: tuple[str, ...]) -> None:
+        """Find the places of what is known at the end of a bucket: nearly always the same."""
         places = [place for place, key in enumerate(keys) if key in self._layout.at_close]
+        shown = [keys[place] for place in places]
+        self._keys = keys
+        self._places = np.array(places, np.intp)
         # Arrays both: in a list, they would be long-lived for the garbage collector.
-        rows = np.array([self._layout.rows[keys[place]] for place in places], np.intp)
-        latest = table[places]
-        self._latest[exemplar[0]] = rows, latest
-        means = (latest[:, SUM] / latest[:, COUNT]).tolist()
-        for place, mean in zip(places, means, strict=True):
-            self.count_values(keys[place], [mean], exemplar)
+        self._rows = np.array([self._layout.rows[key] for key in shown], np.intp)
+        self._counted = [key for key in shown if key in self._layout.borders]
+        self._counted_places = [shown.index(key) for key in self._counted]
 
     def forget(self, trace_id: str) -> None:
         """Say that a trace is over; its last bucket is shown while there is no other."""

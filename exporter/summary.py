@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
 
-from exporter.aggregates import COUNT, LAST, MAX, MIN, NONE, SUM, Aggregates
+from exporter.aggregates import COUNT, NONE, SUM, Aggregates
 from exporter.analysis import hum, pairs
 from exporter.analysis.activelevel import active_level
 from exporter.analysis.analyzer import GATING_BLOCK
 from exporter.analysis.borders import click_ratio
+from exporter.analysis.columns import aggregated
+from exporter.analysis.frames import Matrix
 from exporter.analysis.integrated import Integrated
 from exporter.health import Defects, Health, Weight, judge
-from exporter.metrics import FRAME_METRICS
-from exporter.model import BUCKET_SECONDS, Tap, TapBucket
+from exporter.metrics import COLUMNS, FRAME_METRICS
+from exporter.model import BUCKET_NS, BUCKET_SECONDS, Tap, TapBucket
 from exporter.timeline import to_ns
 from exporter.track import ClosedTap
 
@@ -28,6 +31,10 @@ UNRELATED_BUCKETS = 6
 ENOUGH_SPEECH_FRAMES = 100
 _BITS, _CHANNELS = 16.0, 1.0
 _CONTIGUOUS_S = 1.0
+_FRAME_KEYS = tuple(metric.key for metric in FRAME_METRICS)
+_LOW_BAND, _VOICE = COLUMNS["fft.low_band_energy"], COLUMNS["pcm.vad_probability"]
+_CLIPPING, _SNR = COLUMNS["pcm.clipping_ratio"], COLUMNS["pcm.snr_estimate"]
+_MUTED, _FROZEN = COLUMNS["pcm.muted_signal"], COLUMNS["pcm.frozen_signal"]
 
 Values = dict[str, float]
 
@@ -88,13 +95,33 @@ def _tap_bucket(
     paired: Aggregates,
     weights: Mapping[str, Weight],
 ) -> TapBucket:
-    values = dict(_bucket_values(closed, memory.integrated[closed.tap]))
-    of_frames = _of_frames(closed)
+    of_frames = aggregated(closed.rows)
+    values = _bucket_values(closed, of_frames, memory.integrated[closed.tap])
     health = _health(values, of_frames, paired, weights)
     values["health.audio_score"] = health.score
-    of_bucket = Aggregates.of_values(values, closed.start_ns)
-    aggregates = Aggregates.joined((of_bucket, of_frames, _of_notes(closed), paired))
-    return to_tap_bucket(closed, aggregates, health.costs)
+    return to_tap_bucket(closed, _aggregates(closed, values, of_frames, paired), health.costs)
+
+
+def _aggregates(
+    closed: ClosedTap, values: Values, of_frames: Matrix, paired: Aggregates
+) -> Aggregates:
+    """Put together what has one value in the bucket, notes, frames and pairs."""
+    few = [(1.0, value, value, value, value) for value in values.values()]
+    few += [noted[:5] for noted in closed.notes.values()]
+    times = [closed.start_ns] * len(values)
+    times += [to_ns(noted.position, closed.rate) for noted in closed.notes.values()]
+    known = list(compress(_FRAME_KEYS, of_frames[COUNT].tolist()))
+    table = of_frames.T[: len(_FRAME_KEYS)]
+    if len(known) < len(table):
+        table = table[table[:, COUNT] > 0]
+    if known:
+        base = closed.start_ns // BUCKET_NS * BUCKET_SECONDS * closed.rate
+        times += [to_ns(base + int(closed.starts[-1]), closed.rate)] * len(known)
+    return Aggregates(
+        (*values, *closed.notes, *known, *paired.keys),
+        np.concatenate((np.array(few), table, paired.table)),
+        np.concatenate((np.array(times, np.int64), paired.times)),
+    )
 
 
 def to_tap_bucket(
@@ -114,40 +141,39 @@ def to_tap_bucket(
     )
 
 
-def _bucket_values(closed: ClosedTap, integrated: Integrated) -> Iterator[tuple[str, float]]:
-    """Yield the metrics that have one value in a bucket; what is unknown is left out."""
+def _bucket_values(closed: ClosedTap, of_frames: Matrix, integrated: Integrated) -> Values:
+    """Return the metrics that have one value in a bucket; what is unknown is left out."""
     lost = sum(gap.samples for gap in closed.gaps if gap.cause.is_loss)
-    yield "stream.frames", float(len(closed.rows))
-    yield "stream.sample_rate", float(closed.rate)
-    yield "stream.bit_depth", _BITS
-    yield "stream.channel_count", _CHANNELS
-    yield "pipe.frame_drop_ratio", lost / closed.due_samples
     integrated.add(closed.rows[:, GATING_BLOCK])
-    measured = {
-        "stream.pace": closed.pace,
-        "advanced.lufs_integrated": integrated.value(),
-        "advanced.dynamic_range": _dynamic_range(closed),
-        "fft.hum_detected": _hum(closed),
-        "fft.hiss_detected": _hiss(closed),
-        **_of_speech(closed),
+    values = {
+        "stream.frames": float(len(closed.rows)),
+        "stream.sample_rate": float(closed.rate),
+        "stream.bit_depth": _BITS,
+        "stream.channel_count": _CHANNELS,
+        "pipe.frame_drop_ratio": lost / closed.due_samples,
     }
-    yield from ((key, value) for key, value in measured.items() if not math.isnan(value))
+    measured = [
+        ("stream.pace", closed.pace),
+        ("advanced.lufs_integrated", integrated.value()),
+        ("advanced.dynamic_range", _dynamic_range(closed)),
+    ]
+    if of_frames[COUNT, _LOW_BAND]:  # the spectrum is not switched off
+        measured += [("fft.hum_detected", _hum(closed)), ("fft.hiss_detected", _hiss(closed))]
+    if of_frames[COUNT, _VOICE]:
+        measured += _of_speech(closed, float(of_frames[COUNT, _VOICE]))
+    return values | {key: value for key, value in measured if not math.isnan(value)}
 
 
-def _of_speech(closed: ClosedTap) -> Values:
-    """Measure what needs to know where speech is."""
-    known = ~np.isnan(closed.column("pcm.vad_probability"))
-    if not known.any():
-        return {}
-    speech = closed.speech
-    values = {"pcm.speech_ratio": float(speech.sum() / known.sum())}
-    if speech.any():
-        pcm = closed.samples()
-        values["pcm.active_level_dbfs"] = active_level(pcm, closed.rate)[0]
-        values["pipe.border_click_ratio"] = click_ratio(
-            pcm, closed.borders, speech=closed.starts[speech], rate=closed.rate
-        )
-    return values
+def _of_speech(closed: ClosedTap, known: float) -> list[tuple[str, float]]:
+    """Measure what needs to know where speech is, which is known of so many frames."""
+    starts = closed.starts[closed.speech]
+    ratio = ("pcm.speech_ratio", len(starts) / known)
+    if not len(starts):
+        return [ratio]
+    pcm, rate = closed.samples(), closed.rate
+    clicks = click_ratio(pcm, closed.borders, speech=starts, rate=rate)
+    level, _ = active_level(pcm, rate)
+    return [ratio, ("pcm.active_level_dbfs", level), ("pipe.border_click_ratio", clicks)]
 
 
 def _dynamic_range(closed: ClosedTap) -> float:
@@ -171,8 +197,6 @@ def _hum(closed: ClosedTap) -> float:
     longest = max(closed.runs, key=lambda run: run.samples, default=None)
     if longest is None or longest.samples < _CONTIGUOUS_S * closed.rate:
         return math.nan
-    if np.isnan(closed.column("fft.low_band_energy")).all():
-        return math.nan  # the spectrum is switched off
     return hum.hum(np.frombuffer(longest.pcm, "<i2"), closed.rate)
 
 
@@ -195,7 +219,7 @@ def _compared(
     found = pairs.compare(
         _side(pre), _side(post), pre.rate, silence_dbfs=silence_dbfs, known_delay=memory.delay
     )
-    has_said_enough = min(pre.speech.sum(), post.speech.sum()) >= ENOUGH_SPEECH_FRAMES
+    has_said_enough = min(map(np.count_nonzero, (pre.speech, post.speech))) >= ENOUGH_SPEECH_FRAMES
     if found.correlation is not None and has_said_enough:
         memory.is_related |= found.correlation >= UNRELATED_BELOW
         memory.weak += found.correlation < UNRELATED_BELOW
@@ -222,17 +246,15 @@ def _side(closed: ClosedTap) -> pairs.Side:
 
 def _health(
     values: Values,
-    of_frames: Aggregates,
+    of_frames: Matrix,
     paired: Aggregates,
     weights: Mapping[str, Weight],
 ) -> Health:
-    snr, muted, frozen = map(
-        of_frames.mean_of, ("pcm.snr_estimate", "pcm.muted_signal", "pcm.frozen_signal")
-    )
+    snr, muted, frozen = (_mean(of_frames, column) for column in (_SNR, _MUTED, _FROZEN))
     added = paired.mean_of("pair.added_silence_ratio")
     return judge(
         Defects(
-            clipping=of_frames.mean_of("pcm.clipping_ratio"),
+            clipping=_mean(of_frames, _CLIPPING),
             limiting=paired.mean_of("pair.limited_ratio"),
             noise=None if snr is None else GOOD_SNR_DB - snr,
             mute=muted if added is None else added,
@@ -244,33 +266,6 @@ def _health(
     )
 
 
-def _of_notes(closed: ClosedTap) -> Aggregates:
-    noted = closed.notes.values()
-    # Of few numbers: making arrays of them would take longer than reading them.
-    rows = [(len(v), min(v), max(v), sum(v), v[-1]) for v, _ in noted]
-    times = [to_ns(position, closed.rate) for _, position in noted]
-    table = np.array(rows, np.float64).reshape(-1, 5)
-    return Aggregates(tuple(closed.notes), table, np.array(times, np.int64))
-
-
-def _of_frames(closed: ClosedTap) -> Aggregates:
-    """Aggregate the columns of frame measurements; a column without a value has no aggregate."""
-    frames = len(closed.rows)
-    if not frames:
-        return NONE
-    # A metric's values side by side: reductions along rows are several times as fast.
-    columns = closed.rows[:, : len(FRAME_METRICS)].T.copy()
-    unknown = np.isnan(columns)
-    table = np.empty((len(columns), 5))
-    table[:, COUNT] = frames - unknown.view(np.uint8).sum(axis=1, dtype=np.uint16)
-    # fmin and fmax pass over NaN.
-    table[:, MIN], table[:, MAX] = np.fmin.reduce(columns, axis=1), np.fmax.reduce(columns, axis=1)
-    newest = frames - 1 - unknown[:, ::-1].argmin(axis=1)
-    table[:, LAST] = columns[np.arange(len(columns)), newest]
-    columns[unknown] = 0.0
-    table[:, SUM] = columns.sum(axis=1)
-    there = np.flatnonzero(table[:, COUNT])
-    keys = [FRAME_METRICS[column].key for column in there.tolist()]
-    base = closed.start_ns // (BUCKET_SECONDS * 10**9) * BUCKET_SECONDS * closed.rate
-    last_ns = to_ns(base + int(closed.starts[-1]), closed.rate)
-    return Aggregates(keys, table[there], np.full(len(keys), last_ns))
+def _mean(of_frames: Matrix, column: int) -> float | None:
+    count = of_frames[COUNT, column]
+    return float(of_frames[SUM, column] / count) if count else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ Column = npt.NDArray[np.float64]
 
 # Longer without a block, and the sender is not active: it counts neither for nor against its pace.
 _PAUSE_NS = NS
+_VOICE, _IS_SPEECH = COLUMNS["pcm.vad_probability"], 0.5
 
 
 @dataclass(slots=True)
@@ -29,6 +31,17 @@ class Notes:
 
     values: list[float] = field(default_factory=list)
     position: int = 0
+
+
+class Noted(NamedTuple):
+    """The aggregate of notes, and where the newest stands."""
+
+    values: int
+    min: float
+    max: float
+    sum: float
+    last: float
+    position: int
 
 
 @dataclass(slots=True)
@@ -80,7 +93,8 @@ class ClosedTap:
         withheld: Which part of the audio is measured and not archived, as the gaps that it becomes.
         rows: Measurements of frames, ``[frames, WIDTH]``.
         starts: Offset of each frame in the bucket.
-        notes: Of metrics that are not measured on frames: the values, and where the newest stands.
+        speech: Which frames are speech.
+        notes: Of metrics that are not measured on frames.
         borders: Offsets at which a block of the host begins.
         pace: Seconds of audio per second of wall clock while active; NaN where unknown.
     """
@@ -95,7 +109,8 @@ class ClosedTap:
     withheld: tuple[Gap, ...]
     rows: Matrix
     starts: Offsets
-    notes: dict[str, tuple[tuple[float, ...], int]]
+    speech: npt.NDArray[np.bool_]
+    notes: dict[str, Noted]
     borders: Offsets
     pace: float
 
@@ -111,11 +126,6 @@ class ClosedTap:
     def column(self, key: str) -> Column:
         """Return the values of one metric, one for each frame; NaN is unknown."""
         return self.rows[:, COLUMNS[key]]
-
-    @property
-    def speech(self) -> npt.NDArray[np.bool_]:
-        """Which frames are speech."""
-        return self.column("pcm.vad_probability") >= 0.5  # noqa: PLR2004 - the definition
 
     def samples(self) -> Samples:
         """Lay the audio out over the bucket, with zeros where there is none; not to be written."""
@@ -298,9 +308,9 @@ class Track:
         """Give up the rest that is no whole frame: nothing follows."""
         self._grid.restart()
 
-    def open_buckets(self) -> list[int]:
-        """Return the numbers of the open buckets, oldest first."""
-        return sorted(self._drafts)
+    def open_buckets(self) -> Collection[int]:
+        """Return the numbers of the open buckets."""
+        return self._drafts.keys()
 
     def close(self, bucket: int) -> ClosedTap | None:
         """Close a bucket and return it; None when nothing was due in it."""
@@ -322,8 +332,9 @@ class Track:
         if due <= 0:
             return None
         pace = (
-            NS * draft.active_samples / self.rate / draft.active_ns if draft.active_ns else np.nan
+            NS * draft.active_samples / self.rate / draft.active_ns if draft.active_ns else math.nan
         )
+        rows = _rows(draft.rows)
         return ClosedTap(
             tap=self.tap,
             rate=self.rate,
@@ -333,13 +344,10 @@ class Track:
             runs=_runs(draft.audio),
             gaps=_gaps(draft.gaps),
             withheld=_gaps(draft.withheld),
-            rows=np.concatenate([rows for _, rows in draft.rows] or [np.empty((0, WIDTH))]),
+            rows=rows,
             starts=_starts(draft.rows, base, self._grid.frame_samples),
-            notes={
-                key: (tuple(notes.values), notes.position)
-                for key, notes in draft.notes.items()
-                if notes.values
-            },
+            speech=rows[:, _VOICE] >= _IS_SPEECH,
+            notes={key: _noted(notes) for key, notes in draft.notes.items() if notes.values},
             borders=np.array(draft.borders, np.int64),
             pace=pace,
         )
@@ -356,12 +364,27 @@ class Track:
         return draft
 
 
+def _rows(rows: list[tuple[int, Matrix]]) -> Matrix:
+    return np.concatenate([values for _, values in rows]) if rows else np.empty((0, WIDTH))
+
+
 def _starts(rows: list[tuple[int, Matrix]], base: int, step: int) -> Offsets:
     """Return where each frame begins in the bucket."""
-    counts = [len(values) for _, values in rows]
-    before = [0, *accumulate(counts)][: len(rows)]
-    firsts = [at - base - step * done for (at, _), done in zip(rows, before, strict=True)]
-    return np.repeat(np.array(firsts, np.int64), counts) + step * np.arange(sum(counts))
+    parts: list[Offsets] = []
+    first = end = base
+    for position, values in rows:
+        if position != end:
+            parts.append(np.arange(first - base, end - base, step))
+            first = position
+        end = position + step * len(values)
+    parts.append(np.arange(first - base, end - base, step))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _noted(notes: Notes) -> Noted:
+    # Of few numbers: making an array of them would take longer than reading them.
+    values = notes.values
+    return Noted(len(values), min(values), max(values), sum(values), values[-1], notes.position)
 
 
 def _runs(audio: list[tuple[int, bytes]]) -> tuple[Run, ...]:

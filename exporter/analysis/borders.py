@@ -53,7 +53,7 @@ def _share(  # noqa: PLR0913 - a loop takes plain values
     limit = _percentile(pcm, places, speech, frame)
     clicks = 0
     for place in places:
-        clicks += _curvature(pcm[place - 1], pcm[place], pcm[place + 1]) > limit
+        clicks += int(_curvature(pcm[place - 1], pcm[place], pcm[place + 1]) > limit)
     return clicks / places.size
 
 
@@ -104,10 +104,10 @@ def _percentile(pcm: Samples, places: Offsets, speech: Offsets, frame: int) -> i
 @inlined
 def _ranked(values: Curvatures, rank: int) -> int:
     """Return the value of a rank, from 0 on: the least that more values than this do not exceed."""
-    low, high = 0, _highest(values)
+    low, high = 0, int(_highest(values))
     while low < high:
         middle = (low + high) // 2
-        if _count_up_to(values, np.int32(middle)) > rank:
+        if _count_up_to(values, middle) > rank:
             high = middle
         else:
             low = middle + 1
@@ -115,7 +115,7 @@ def _ranked(values: Curvatures, rank: int) -> int:
 
 
 @inlined
-def _highest(values: Curvatures) -> int:
+def _highest(values: Curvatures) -> np.int32:
     highest = np.int32(0)
     for i in range(values.size):
         highest = max(highest, values[i])
@@ -123,14 +123,15 @@ def _highest(values: Curvatures) -> int:
 
 
 @inlined
-def _count_up_to(values: Curvatures, limit: int) -> int:
-    count = np.int32(0)
+def _count_up_to(values: Curvatures, limit: int) -> np.int32:
+    # A sum of two int32 is an int64 to numba.
+    count, narrow = np.int32(0), np.int32(limit)
     for i in range(values.size):
-        count = np.int32(count + (values[i] <= limit))
+        count = np.int32(count + (values[i] <= narrow))
     return count
 
 
 @inlined
-def _curvature(before: int, here: int, behind: int) -> int:
+def _curvature(before: np.int16, here: np.int16, behind: np.int16) -> np.int32:
     """Return the absolute second difference."""
-    return abs(np.int32(before) - 2 * np.int32(here) + np.int32(behind))
+    return np.int32(abs(np.int32(before) - 2 * np.int32(here) + np.int32(behind)))

@@ -12,7 +12,8 @@ from exporter.compiled import compiled, inlined
 
 STATISTICS = 5
 
-Matrix = Values = npt.NDArray[np.float64]
+Values = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
 
 
 def aggregated(rows: Matrix) -> Matrix:

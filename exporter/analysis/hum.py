@@ -124,7 +124,7 @@ def _filter(step: int) -> Real:
     """
     taps = TAPS_PER_STEP * step
     impulse = np.sinc((np.arange(taps) - (taps - 1) / 2) / step) * np.hamming(taps)
-    return (impulse / (impulse.sum() * FULL_SCALE)).astype(np.float32)
+    return np.asarray(impulse / (impulse.sum() * FULL_SCALE), np.float32)
 
 
 @lru_cache(maxsize=8)
@@ -172,7 +172,7 @@ def _strongest(pcm: Samples, step: int, taps: Real, waves: Real) -> float:
     strongest = 0.0
     for k in range(0, len(waves), 2):
         cosine, sine = _product(waves[k], signal), _product(waves[k + 1], signal)
-        strongest = max(strongest, cosine * cosine + sine * sine)
+        strongest = max(strongest, float(cosine * cosine + sine * sine))
     return 2 * strongest
 
 
@@ -209,7 +209,7 @@ def _thinned(pcm: Samples, step: int, taps: Real, count: int) -> Real:
 
 
 @inlined
-def _product(one: Real, other: Real) -> float:
+def _product(one: Real, other: Real) -> np.float32:
     total = np.float32(0)
     for i in range(other.size):
         total += one[i] * other[i]
@@ -272,7 +272,7 @@ def _beside(power: Values, centre: int, reach: int) -> float:
                 place -= 1
             rising[place] = power[centre + offset]
             size += 1
-    return (rising[(size - 1) // 2] + rising[size // 2]) / 2
+    return float(rising[(size - 1) // 2] + rising[size // 2]) / 2
 
 
 def hiss(
