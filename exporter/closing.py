@@ -173,9 +173,7 @@ def _complete(tracks: Collection[Track], *, is_over: bool) -> list[int]:
         for track in tracks:
             track.end()
         return sorted({bucket for track in tracks for bucket in track.open_buckets()})
-    if any(track.first is None for track in tracks):
-        return []
-    limit = min(track.bucket_of(track.complete_until) for track in tracks)
+    limit = min([track.complete_until for track in tracks])
     return sorted({bucket for track in tracks for bucket in track.open_buckets() if bucket < limit})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -57,7 +58,7 @@ class Draft:
     withheld: list[tuple[int, int, Cause]] = field(default_factory=list)
     rows: list[tuple[int, Matrix]] = field(default_factory=list)
     notes: dict[str, Notes] = field(default_factory=dict)
-    borders: list[int] = field(default_factory=list)
+    borders: array[int] = field(default_factory=lambda: array("q"))
     active_samples: int = 0
     active_ns: int = 0
 
@@ -71,8 +72,9 @@ class Draft:
 
     def clear(self) -> None:
         """Begin anew."""
-        for part in (self.audio, self.gaps, self.withheld, self.rows, self.borders):
+        for part in (self.audio, self.gaps, self.withheld, self.rows):
             part.clear()
+        del self.borders[:]
         for notes in self.notes.values():
             notes.values.clear()
         self.active_samples = self.active_ns = 0
@@ -177,9 +179,11 @@ class Track:
 
     @property
     def complete_until(self) -> int:
-        """Buckets that end here or before can be closed."""
+        """Number of the first bucket that something can be added to; 0 before anything is due."""
+        if self.first is None:
+            return 0
         rest = self._grid.rest_position
-        return self.frontier if rest is None else min(rest, self.frontier)
+        return (self.frontier if rest is None else min(rest, self.frontier)) // self._size
 
     def bucket_of(self, position: int) -> int:
         """Return the bucket's number, counted in buckets since the epoch."""
@@ -206,7 +210,7 @@ class Track:
         bucket = placed.position // size
         if starts[-1] // size == bucket:
             base = bucket * size
-            self._draft(bucket).borders += [position - base for position in starts]
+            self._draft(bucket).borders.extend([position - base for position in starts])
         else:
             for position in starts:
                 self._draft(position // size).borders.append(position % size)
