@@ -81,18 +81,6 @@ class Aggregates(Sequence[Aggregate]):
         return cls(tuple(values), table, np.full(len(values), at_ns, np.int64))
 
     @classmethod
-    def of_series(cls, series: Mapping[str, npt.NDArray[np.float64]], at_ns: int) -> Aggregates:
-        """Take known values in the order of time, at least one of each metric.
-
-        Args:
-            series: By metric key.
-            at_ns: Time of the newest values.
-        """
-        rows = [(len(v), v.min(), v.max(), v.sum(), v[-1]) for v in series.values()]
-        table = np.array(rows, np.float64).reshape(-1, 5)
-        return cls(tuple(series), table, np.full(len(rows), at_ns, np.int64))
-
-    @classmethod
     def joined(cls, parts: Iterable[Aggregates]) -> Aggregates:
         """Put several behind one another."""
         some = list(parts)

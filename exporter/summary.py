@@ -15,7 +15,7 @@ from exporter.analysis import hum, pairs
 from exporter.analysis.activelevel import active_level
 from exporter.analysis.analyzer import GATING_BLOCK
 from exporter.analysis.borders import click_ratio
-from exporter.analysis.columns import aggregated
+from exporter.analysis.columns import aggregated, aggregated_series
 from exporter.analysis.frames import Matrix
 from exporter.analysis.integrated import Integrated
 from exporter.health import Defects, Health, Weight, judge
@@ -225,12 +225,9 @@ def _compared(
         memory.weak += found.correlation < UNRELATED_BELOW
     if found.delay_samples is not None:
         memory.delay = found.delay_samples
-    return Aggregates.joined(
-        (
-            Aggregates.of_series(found.frames, pre.start_ns),
-            Aggregates.of_values(found.bucket, pre.start_ns),
-        )
-    )
+    of_frames = aggregated_series(list(found.frames.values()))
+    frames = Aggregates(tuple(found.frames), of_frames, np.full(len(of_frames), pre.start_ns))
+    return Aggregates.joined((frames, Aggregates.of_values(found.bucket, pre.start_ns)))
 
 
 def _side(closed: ClosedTap) -> pairs.Side:

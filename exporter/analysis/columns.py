@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,8 @@ STATISTICS = 5
 
 Values = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int64]
 
 
 def aggregated(rows: Matrix) -> Matrix:
@@ -49,10 +53,33 @@ def _aggregate(rows: Matrix, table: Matrix) -> None:
             last[i] = last[i] if math.isnan(row[i]) else row[i]
 
 
+def aggregated_series(series: Sequence[Values]) -> Matrix:
+    """Aggregate known values in the order of time, at least one in each series.
+
+    Returns:
+        float64 ``[series, 5]``: count, min, max, sum, last.
+    """
+    table = np.empty((len(series), STATISTICS))
+    if series:
+        ends = np.array([*accumulate(map(len, series))], np.int64)
+        _aggregate_series(np.concatenate(series), ends, table)
+    return table
+
+
+@compiled(void(float64[::1], int64[::1], float64[:, ::1]))
+def _aggregate_series(values: Values, ends: Places, table: Matrix) -> None:
+    start = 0
+    for k in range(ends.size):
+        row, low, high, total = table[k], np.inf, -np.inf, 0.0
+        for value in values[start : ends[k]]:
+            low, high, total = min(low, value), max(high, value), total + value
+        row[0], row[1], row[2], row[3] = ends[k] - start, low, high, total
+        row[4] = values[ends[k] - 1]
+        start = ends[k]
+
+
 @compiled(void(float64[:, ::1], int64[::1], float64[:, ::1], int64[:, ::1]))
-def count_places(
-    rows: Matrix, columns: npt.NDArray[np.int64], borders: Matrix, counts: npt.NDArray[np.int64]
-) -> None:
+def count_places(rows: Matrix, columns: Places, borders: Matrix, counts: Counts) -> None:
     """Count between which borders the values of some columns lie; NaN lies nowhere.
 
     Args:
