@@ -66,7 +66,7 @@ def test_any_frame_has_the_values_of_the_definitions(frames: npt.NDArray[np.int1
 def test_speech_has_the_values_of_the_definitions(
     speech: tuple[npt.NDArray[np.int16], int],
 ) -> None:
-    """So it is on speech, in a batch of several tiles."""
+    """So it is on speech, in a batch of many frames."""
     samples, rate = speech
     frame = rate // 50
     check(samples[: len(samples) // frame * frame].reshape(-1, frame)[:600])
@@ -103,7 +103,7 @@ def test_crest_factor_of_a_full_scale_sine_is_the_root_of_two() -> None:
 
 
 def test_a_frame_does_not_depend_on_its_neighbours() -> None:
-    """The same frame has the same bits alone, in a tile, and in another place of a tile."""
+    """The same frame has the same bits alone and among others."""
     frames = np.random.default_rng(2).integers(-20_000, 20_000, (700, 320)).astype(np.int16)
 
     whole, alone = measure(frames, -50.0), measure(frames[431:432], -50.0)

@@ -1,60 +1,32 @@
-"""Time-domain metrics of 20 ms frames, many frames at a time.
-
-Frames go through in tiles of 256 rows, which stay in the second-level cache; the last tile is
-padded, so that a frame's value does not depend on its neighbours. Sums run over integers held in
-float64, which is exact, whatever the order of summation: 960 * 2^30 is far below 2^53.
-"""
+"""Time-domain metrics of 20 ms frames; sums run over integers, which is exact."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
+from numba import float64, int16, void
 
+from exporter.compiled import compiled, inlined, read_only
 from exporter.metrics import TIME_METRICS
 
-TILE_ROWS = 256
 FULL_SCALE = 32_768.0
 CLIP_LEVEL = 32_760
 FLOOR_DBFS = -120.0
 
 COLUMNS = {metric.key: column for column, metric in enumerate(TIME_METRICS)}
+_RMS_DBFS, _PEAK_DBFS, _PEAK, _PEAK_TO_PEAK, _AVERAGE_ABSOLUTE, _ENERGY, _CREST, _OFFSET = range(8)
+_CLIPPED, _CLIPPING_RATIO, _LONGEST_CLIPPED, _IS_SILENT, _IS_MUTED, _IS_FROZEN = range(8, 14)
+_ZERO_CROSSING_RATE = 14
 
 Frames = npt.NDArray[np.int16]
+Frame = npt.NDArray[np.int16]
 Column = npt.NDArray[np.float64]
+Values = npt.NDArray[np.float64]
 
 
-class _Scratch:
-    """Working arrays of one tile; made once for a measurement, used for every tile."""
-
-    def __init__(self, samples: int) -> None:
-        shape = (TILE_ROWS, samples)
-        self.real = np.empty(shape, np.float64)
-        self.negative = np.empty(shape, np.bool_)
-        self.change = np.empty((TILE_ROWS, samples - 1), np.bool_)
-        self.tile = np.zeros(shape, np.int16)
-        self.ones = np.ones(samples, np.float64)
-
-
-class _Sums:
-    """What the samples are read for: exact numbers of each row, whole tiles of them.
-
-    Everything else is computed from these for all rows at once: dozens of calls on 256 values
-    would cost as much as reading the samples does.
-    """
-
-    def __init__(self, rows: int) -> None:
-        size = -(-rows // TILE_ROWS) * TILE_ROWS
-        self.square = np.empty(size, np.float64)
-        self.total = np.empty(size, np.float64)
-        self.absolute = np.empty(size, np.float64)
-        self.highest = np.empty(size, np.int32)
-        self.lowest = np.empty(size, np.int32)
-        self.changes = np.empty(size, np.int64)
-        self.clipped = np.zeros(size, np.int64)
-        self.longest = np.zeros(size, np.int64)
-
-
-def measure(frames: Frames, silence_dbfs: float) -> npt.NDArray[np.float64]:
+def measure(frames: Frames, silence_dbfs: float) -> Values:
     """Measure frames.
 
     Args:
@@ -64,88 +36,91 @@ def measure(frames: Frames, silence_dbfs: float) -> npt.NDArray[np.float64]:
     Returns:
         float64 ``[frames, metrics]``, columns as ``TIME_METRICS``; NaN where a metric is unknown.
     """
-    rows, samples = frames.shape
-    scratch, sums = _Scratch(samples), _Sums(rows)
-    for start in range(0, rows, TILE_ROWS):
-        tile = frames[start : start + TILE_ROWS]
-        if len(tile) < TILE_ROWS:
-            scratch.tile[: len(tile)] = tile
-            tile = scratch.tile
-        _read_tile(tile, scratch, sums, start)
-    columns = _columns(sums, samples, silence_dbfs)
-    result = np.empty((len(sums.square), len(COLUMNS)), np.float64)
-    for key, column in COLUMNS.items():
-        result[:, column] = columns[key]
-    return result[:rows]
+    result = np.empty((len(frames), len(COLUMNS)), np.float64)
+    _measure(np.ascontiguousarray(frames), silence_dbfs, result)
+    return result
 
 
-def _read_tile(tile: Frames, scratch: _Scratch, sums: _Sums, start: int) -> None:
-    """Read the samples of a tile while they are in the cache."""
-    place = slice(start, start + TILE_ROWS)
-    real = scratch.real
-    np.copyto(real, tile)
-    sums.square[place] = np.vecdot(real, real)
-    sums.total[place] = np.vecdot(real, scratch.ones)
-    np.abs(real, out=real)
-    sums.absolute[place] = np.vecdot(real, scratch.ones)
-    highest, lowest = tile.max(axis=1), tile.min(axis=1)
-    sums.highest[place], sums.lowest[place] = highest, lowest
-    sums.changes[place] = _sign_changes(tile, scratch)
-    rows = np.flatnonzero((highest >= CLIP_LEVEL) | (lowest <= -CLIP_LEVEL))
-    if rows.size:
-        sums.clipped[start + rows], sums.longest[start + rows] = _clipping(tile[rows])
+@inlined
+def _sums(frame: Frame) -> tuple[np.int64, np.int64, np.int64]:
+    """Sum squares, samples and absolutes."""
+    square = total = absolute = np.int64(0)
+    for place in range(len(frame)):
+        sample = np.int64(frame[place])
+        square += sample * sample
+        total += sample
+        absolute += abs(sample)
+    return square, total, absolute
 
 
-def _columns(sums: _Sums, samples: int, silence_dbfs: float) -> dict[str, npt.NDArray[np.generic]]:
-    """Compute every metric of all rows."""
-    peak = np.maximum(sums.highest, -sums.lowest)
-    energy = sums.square / (samples * FULL_SCALE**2)
-    rms_dbfs = _decibels(np.sqrt(energy))
-    with np.errstate(invalid="ignore"):
-        crest = np.where(peak > 0, peak / np.sqrt(sums.square / samples), np.nan)
-    # The last bit of a root may lie beyond what a frame can have.
-    np.clip(crest, 1.0, np.sqrt(samples), out=crest)
-    return {
-        "pcm.rms_dbfs": rms_dbfs,
-        "pcm.peak_dbfs": _decibels(peak / FULL_SCALE),
-        "pcm.peak_amplitude": peak,
-        "pcm.peak_to_peak": sums.highest - sums.lowest,
-        "pcm.average_absolute": sums.absolute / samples,
-        "pcm.energy": energy,
-        "pcm.crest_factor": crest,
-        "pcm.dc_offset": sums.total / (samples * FULL_SCALE),
-        "pcm.clipped_samples": sums.clipped,
-        "pcm.clipping_ratio": sums.clipped / samples,
-        "pcm.consecutive_clipped": sums.longest,
-        "pcm.silence_detected": rms_dbfs < silence_dbfs,
-        "pcm.muted_signal": peak == 0,
-        "pcm.frozen_signal": sums.highest == sums.lowest,
-        "pcm.zero_crossing_rate": sums.changes / (samples - 1),
-    }
+@inlined
+def _extremes(frame: Frame) -> tuple[np.int64, np.int64]:
+    """Return the highest and the lowest sample."""
+    highest = lowest = frame[0]
+    for place in range(len(frame)):
+        highest = max(highest, frame[place])
+        lowest = min(lowest, frame[place])
+    return np.int64(highest), np.int64(lowest)
 
 
-def _decibels(ratio: Column) -> Column:
-    """20 log10 of a ratio to full scale, floored at -120 dBFS."""
-    with np.errstate(divide="ignore"):
-        return np.maximum(20.0 * np.log10(ratio), FLOOR_DBFS)
+@inlined
+def _sign_changes(frame: Frame) -> np.int16:
+    """Count the samples that are negative where the one before is not, or the reverse."""
+    before, after = frame[:-1], frame[1:]
+    changes = np.int16(0)
+    for place in range(len(before)):
+        changes = np.int16(changes + np.int16((before[place] ^ after[place]) < 0))
+    return changes
 
 
-def _sign_changes(tile: Frames, scratch: _Scratch) -> npt.NDArray[np.uint16]:
-    """Count sign changes of each row; bytes are summed faster than truths are counted."""
-    np.less(tile, 0, out=scratch.negative)
-    negative = scratch.negative
-    np.not_equal(negative[:, 1:], negative[:, :-1], out=scratch.change)
-    return np.asarray(scratch.change.view(np.uint8).sum(axis=1, dtype=np.uint16))
+@inlined
+def _clipping(frame: Frame) -> tuple[int, int]:
+    """Count the clipped samples, and those of the longest run."""
+    clipped = run = longest = 0
+    for sample in frame:
+        run = run + 1 if abs(np.int64(sample)) >= CLIP_LEVEL else 0
+        clipped += run > 0
+        longest = max(longest, run)
+    return clipped, longest
 
 
-def _clipping(tile: Frames) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Count clipped samples and the longest run of each row."""
-    hot = (tile >= CLIP_LEVEL) | (tile <= -CLIP_LEVEL)
-    return np.asarray(np.count_nonzero(hot, axis=1)), _longest_runs(hot)
+@inlined
+def _decibels(energy: float) -> float:
+    """10 log10 of a mean square re full scale, floored at -120 dBFS."""
+    return max(10.0 * math.log10(energy), FLOOR_DBFS) if energy > 0.0 else FLOOR_DBFS
 
 
-def _longest_runs(hot: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Longest run of True in each row: distance to the last False, by a running maximum."""
-    index = np.arange(1, hot.shape[1] + 1)
-    last_false = np.maximum.accumulate(np.where(hot, 0, index), axis=1)
-    return np.asarray((index - last_false).max(axis=1), np.int64)
+@inlined
+def _crest(peak: int, mean_square: float, samples: int) -> float:
+    """Peak over rms; the last bit of a root may lie beyond what a frame can have."""
+    if peak == 0:
+        return math.nan
+    return min(max(peak / math.sqrt(mean_square), 1.0), math.sqrt(samples))
+
+
+@compiled(void(read_only(int16, 2), float64, float64[:, ::1]))
+def _measure(frames: Frames, silence_dbfs: float, result: Values) -> None:
+    """Fill the row of each frame."""
+    samples = frames.shape[1]
+    for index in range(len(frames)):
+        frame, row = frames[index], result[index]
+        square, total, absolute = _sums(frame)
+        highest, lowest = _extremes(frame)
+        peak = max(highest, -lowest)
+        clipped, longest = _clipping(frame) if peak >= CLIP_LEVEL else (0, 0)
+        energy = square / (samples * FULL_SCALE**2)
+        row[_RMS_DBFS] = _decibels(energy)
+        row[_PEAK_DBFS] = _decibels((peak / FULL_SCALE) ** 2)
+        row[_PEAK] = peak
+        row[_PEAK_TO_PEAK] = highest - lowest
+        row[_AVERAGE_ABSOLUTE] = absolute / samples
+        row[_ENERGY] = energy
+        row[_CREST] = _crest(peak, square / samples, samples)
+        row[_OFFSET] = total / (samples * FULL_SCALE)
+        row[_CLIPPED] = clipped
+        row[_CLIPPING_RATIO] = clipped / samples
+        row[_LONGEST_CLIPPED] = longest
+        row[_IS_SILENT] = row[_RMS_DBFS] < silence_dbfs
+        row[_IS_MUTED] = peak == 0
+        row[_IS_FROZEN] = highest == lowest
+        row[_ZERO_CROSSING_RATE] = _sign_changes(frame) / (samples - 1)
