@@ -218,9 +218,9 @@ class Loudness:
         rows = _Rows(sizes)
         if reading is None:
             reading = self._read(frames)
-        starts = joined([memory.state for memory in memories], np.float64)
+        starts = joined([memory.state for memory in memories], np.float64, _STATES)
         new, states = self._filter(reading, rows, starts)
-        past = joined([memory.energies for memory in memories], np.float64)
+        past = joined([memory.energies for memory in memories], np.float64, SHORT_TERM_FRAMES)
         history, places = _history(new, rows, past)
         ages = np.array([memory.frames for memory in memories])[rows.owner] + rows.position + 1
         for memory, size, state, energies in zip(

@@ -14,9 +14,9 @@ import numpy.typing as npt
 Scalar = TypeVar("Scalar", np.float32, np.float64)
 
 
-def joined(values: list[bytes], kind: type[Scalar]) -> npt.NDArray[Scalar]:
-    """Return what several taps remember, a row each; not to be written to."""
-    return np.frombuffer(b"".join(values), kind).reshape(len(values), -1)
+def joined(values: list[bytes], kind: type[Scalar], size: int) -> npt.NDArray[Scalar]:
+    """Return what several taps remember, a row of so many numbers each; it may be written to."""
+    return np.frombuffer(bytearray().join(values), kind).reshape(len(values), size)
 
 
 def apart(rows: npt.NDArray[Any]) -> Iterator[bytes]:

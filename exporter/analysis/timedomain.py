@@ -91,7 +91,7 @@ def _decibels(energy: float) -> float:
 
 
 @inlined
-def _crest(peak: int, mean_square: float, samples: int) -> float:
+def _crest(peak: np.int64, mean_square: float, samples: int) -> float:
     """Peak over rms; the last bit of a root may lie beyond what a frame can have."""
     if peak == 0:
         return math.nan
