@@ -18,9 +18,11 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
+from numba import float32, float64, int64, void
 from scipy import signal
 
 from exporter.analysis.remembered import apart, joined
+from exporter.compiled import compiled, inlined, read_only
 from exporter.model import FRAMES_PER_SECOND
 
 FULL_SCALE = 32_768.0
@@ -33,7 +35,7 @@ GATING_STEP_FRAMES = 5
 
 Frames = npt.NDArray[np.int16]
 Reals = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.intp]
+Counts = npt.NDArray[np.int64]
 Singles = npt.NDArray[np.float32]
 Lines = npt.NDArray[np.complex64]
 
@@ -47,9 +49,12 @@ _FIT_FROM_HZ, _FIT_POINTS = 20.0, 400
 
 _GATE_ENERGY = 10.0 ** ((GATE_LUFS - OFFSET_LU) / 10.0)
 
+# What a tap remembers: energies of its newest frames, the oldest first; the state of the filter;
+# and how many frames it had since the last gap.
 _STATES = 4
-# 20 ms of silence leave 0.0083 of the slowest state at any rate; eight frames 1e-15 of all.
-_DOUBLINGS = (1, 2, 4)
+_FRAMES = SHORT_TERM_FRAMES + _STATES
+_SIZE = _FRAMES + 1
+_NEW = np.zeros(_SIZE).tobytes()
 # A tile stays in the second-level cache. Whole groups of rows go together: neighbours do not
 # matter, and no product reaches the size from which OpenBLAS wakes a second thread.
 _TILE_SAMPLES = 61_440
@@ -107,48 +112,30 @@ class LoudnessMemory:
     """What one tap of one rate remembers between calls.
 
     Attributes:
-        frames: Frames measured since the last gap.
-        energies: float64 ``[150]`` as bytes, of the newest frames, oldest first.
-        state: float64 ``[4]`` as bytes, of the filter.
+        state: float64 as bytes: the numbers named above.
     """
 
-    __slots__ = ("energies", "frames", "state")
+    __slots__ = ("state",)
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
         """Begin anew, filter and windows: a gap lies before the next frame."""
-        self.frames = 0
-        self.energies = np.zeros(SHORT_TERM_FRAMES).tobytes()
-        self.state = np.zeros(_STATES).tobytes()
-
-
-class _Rows:
-    """Where stacked rows belong: the stretch of each (owner) and its place there (position).
-
-    ``first`` and ``last`` are the rows that begin and end each stretch.
-    """
-
-    def __init__(self, counts: Indices) -> None:
-        ends = np.cumsum(counts)
-        self.first, self.last = ends - counts, ends - 1
-        self.owner = np.repeat(np.arange(len(counts)), counts)
-        self.position = np.arange(len(self.owner)) - np.repeat(self.first, counts)
+        self.state = _NEW
 
 
 class Reading:
     """What is read off the samples of frames: all that the loudness needs of them.
 
     Attributes:
-        circular: Energy of each frame's circular form, float64 ``[rows]``.
-        linear: float64 ``[8, rows]``: the state to which the frame drives the filter from rest,
-            and the circular form's products with ``Q``.
+        found: float32 ``[rows, 9]``: the filter's state at the start of a frame, were it periodic;
+            the circular form's products with ``Q``; the circular form's energy.
     """
 
     def __init__(self, to_linear: Singles, weights: Singles, rows: int) -> None:
         self._to_linear, self._weights = to_linear, weights
-        self.circular, self.linear = np.empty(rows), np.empty((len(to_linear), rows))
+        self.found = np.empty((rows, 2 * _STATES + 1), np.float32)
 
     def read(self, start: int, real: Singles, lines: Lines) -> None:
         """Read a tile of frames.
@@ -158,14 +145,23 @@ class Reading:
             real: Samples, float32 ``[height, samples]``, the height a multiple of 16.
             lines: Their spectra, complex64 ``[height, samples // 2 + 1]``.
         """
-        place = slice(max(start, 0), start + len(real))
-        size = len(self.circular[place])
-        part = slice(place.start - start, place.start - start + size)
+        found = self.found[max(start, 0) : start + len(real)]
+        part = slice(max(-start, 0), max(-start, 0) + len(found))
         abreast = real.reshape(-1, _ROWS_ABREAST, real.shape[1]).transpose(0, 2, 1)
-        linear = (self._to_linear @ abreast).transpose(1, 0, 2).reshape(len(self.linear), -1)
-        self.linear[:, place] = linear[:, part]
-        squares = np.square(lines.view(np.float32))
-        self.circular[place] = np.vecdot(squares, self._weights)[part]
+        linear = (self._to_linear @ abreast).transpose(0, 2, 1).reshape(len(real), -1)
+        found[:, : 2 * _STATES] = linear[part]
+        _read_energy(lines.view(np.float32)[part], self._weights, found)
+
+
+@compiled(void(read_only(float32, 2), read_only(float32), float32[:, ::1]))
+def _read_energy(lines: Singles, weights: Singles, found: Singles) -> None:
+    """Sum the weighted power of each row's lines, real and imaginary parts in turn."""
+    for row in range(len(found)):
+        line = lines[row]
+        energy = np.float32(0.0)
+        for part in range(len(weights)):
+            energy += weights[part] * line[part] * line[part]
+        found[row, 2 * _STATES] = energy
 
 
 class Loudness:
@@ -180,12 +176,13 @@ class Loudness:
         response = signal.freqz_sos(sections, worN=bins, fs=rate)[1]
         free, after, driven = _state_space(sections, samples)
         circular = np.fft.irfft(response.conj()[:, None] * np.fft.rfft(free, axis=0), samples, 0)
-        self._linear = (scale * np.vstack([driven.T, circular.T])).astype(np.float32)
+        periodic = driven @ np.linalg.inv(np.eye(_STATES) - after).T
+        linear = scale * np.vstack([periodic.T, circular.T])
+        self._linear = np.ascontiguousarray(linear, np.float32)
         weights = np.abs(response) ** 2 * (scale**2 / samples)
         weights[1 : (samples + 1) // 2] *= 2.0  # these bins stand for their mirror images too
         self._weights = np.repeat(weights, 2).astype(np.float32)
-        self._powers = [np.linalg.matrix_power(after, frames) for frames in _DOUBLINGS]
-        self._periodic = np.linalg.inv(np.eye(_STATES) - after)
+        self._after = np.ascontiguousarray(after)
         self._height = _TILE_SAMPLES // samples // _ROWS_ABREAST * _ROWS_ABREAST
 
     def reading(self, rows: int) -> Reading:
@@ -212,44 +209,19 @@ class Loudness:
             below -70 and until the window is full; mean square of the gating block (400 ms, every
             100 ms) that ends with the frame, NaN at other frames and at -70 LUFS or below.
         """
-        if not len(frames):
-            return np.empty((0, 3))
-        sizes = np.asarray(counts, np.intp)
-        rows = _Rows(sizes)
         if reading is None:
             reading = self._read(frames)
-        starts = joined([memory.state for memory in memories], np.float64, _STATES)
-        new, states = self._filter(reading, rows, starts)
-        past = joined([memory.energies for memory in memories], np.float64, SHORT_TERM_FRAMES)
-        history, places = _history(new, rows, past)
-        ages = np.array([memory.frames for memory in memories])[rows.owner] + rows.position + 1
-        for memory, size, state, energies in zip(
-            memories, counts, apart(states), apart(history), strict=True
-        ):
-            memory.frames += size
+        result = np.empty((len(frames), 3))
+        states = joined([memory.state for memory in memories], np.float64, _SIZE)
+        _measure(reading.found, np.array(counts, np.int64), self._after, states, result)
+        for memory, state in zip(memories, apart(states), strict=True):
             memory.state = state
-            memory.energies = energies[size * history.itemsize :][: len(memory.energies)]
-        return _windows(history, places, ages)
-
-    def _filter(self, reading: Reading, rows: _Rows, starts: Reals) -> tuple[Reals, Reals]:
-        """Return the mean square of each K-weighted frame, and each stretch's last state."""
-        driven, overlap = reading.linear[:_STATES], reading.linear[_STATES:]
-        states = driven.copy()
-        states[:, rows.first] += self._powers[0] @ starts.T
-        for step, power in zip(_DOUBLINGS, self._powers, strict=True):
-            earlier = power @ states[:, :-step]
-            earlier *= rows.position[step:] >= step
-            states[:, step:] += earlier
-        before = np.roll(states, 1, axis=1)
-        before[:, rows.first] = starts.T
-        excess = before - self._periodic @ driven
-        energies = reading.circular + ((2.0 * overlap + excess) * excess).sum(axis=0)
-        return np.maximum(energies, 0.0), states[:, rows.last].T
+        return result
 
     def _read(self, frames: Frames) -> Reading:
         """Read the samples, tile by tile."""
         rows, samples = frames.shape
-        height = min(self._height, -(-rows // _ROWS_ABREAST) * _ROWS_ABREAST)
+        height = min(self._height, -(-max(rows, 1) // _ROWS_ABREAST) * _ROWS_ABREAST)
         reading = self.reading(rows)
         real = np.zeros((height, samples), np.float32)
         for start in range(0, rows, height):
@@ -276,30 +248,72 @@ def _state_space(sections: Reals, samples: int) -> tuple[Reals, Reals, Reals]:
     return free, after, np.hstack([*driven]) @ basis.T
 
 
-def _history(energies: Reals, rows: _Rows, past: Reals) -> tuple[Reals, Indices]:
-    """Put each stretch's energies behind those of its newest 150 earlier frames.
+@inlined
+def _energy(found: Singles, after: Reals, state: Reals, excess: Reals) -> float:
+    """Return the mean square of a K-weighted frame; the filter's state goes on."""
+    energy = float(found[2 * _STATES])
+    for one in range(_STATES):
+        excess[one] = state[one] - found[one]
+        energy += (2.0 * found[_STATES + one] + excess[one]) * excess[one]
+    for one in range(_STATES):
+        state[one] = found[one]
+        for other in range(_STATES):
+            state[one] += after[one, other] * excess[other]
+    return max(energy, 0.0)
 
-    Returns:
-        ``[stretches, 150 + longest]``, and each row's place in the flattened matrix.
-    """
-    width = SHORT_TERM_FRAMES + int(rows.position.max()) + 1
-    history = np.zeros((len(past), width))
-    history[:, :SHORT_TERM_FRAMES] = past
-    places = rows.owner * width + rows.position + SHORT_TERM_FRAMES
-    history.ravel()[places] = energies
-    return history, places
+
+@inlined
+def _copy(energies: Reals, to: Reals) -> None:
+    """Copy those of a window; a copy of slices takes seconds to compile."""
+    for place in range(SHORT_TERM_FRAMES):
+        to[place] = energies[place]
 
 
-def _windows(history: Reals, places: Indices, ages: Indices) -> Reals:
-    """Return the columns of a measurement; ``ages`` are frames since the gap, this one included."""
-    # The sums start anew with each stretch and call: their differences stay precise.
-    sums = np.cumsum(history, axis=1).ravel()
-    result = np.empty((len(places), 3))
-    for column, frames in enumerate((MOMENTARY_FRAMES, SHORT_TERM_FRAMES)):
-        mean = (sums[places] - sums[places - frames]) / frames
-        result[:, column] = np.where((ages >= frames) & (mean >= _GATE_ENERGY), mean, np.nan)
-    block = result[:, 0]
-    gated = (ages % GATING_STEP_FRAMES == 0) & (block > _GATE_ENERGY)
-    result[:, 2] = np.where(gated, block, np.nan)
-    result[:, :2] = np.minimum(10.0 * np.log10(result[:, :2]) + OFFSET_LU, MAX_LUFS)
-    return result
+@inlined
+def _mean(energies: Reals) -> float:
+    total = 0.0
+    for place in range(len(energies)):
+        total += energies[place]
+    return total / len(energies)
+
+
+@inlined
+def _lufs(energies: Reals, age: int) -> float:
+    """Loudness of a window; NaN below the gate and where a gap is within."""
+    energy = _mean(energies)
+    if age < len(energies) or energy < _GATE_ENERGY:
+        return math.nan
+    return min(10.0 * math.log10(energy) + OFFSET_LU, MAX_LUFS)
+
+
+@inlined
+def _block(energies: Reals, age: int) -> float:
+    """Mean square of a gating block; NaN where none ends, and where it is gated."""
+    energy = _mean(energies)
+    is_block = age >= len(energies) and age % GATING_STEP_FRAMES == 0
+    return energy if is_block and energy > _GATE_ENERGY else math.nan
+
+
+@compiled(
+    void(read_only(float32, 2), read_only(int64), float64[:, ::1], float64[:, ::1], float64[:, ::1])
+)
+def _measure(found: Singles, counts: Counts, after: Reals, states: Reals, result: Reals) -> None:
+    """Go through the frames of one stretch after the other."""
+    excess = np.empty(_STATES)
+    row = 0
+    for index in range(len(counts)):
+        count, state = counts[index], states[index]
+        energies = np.empty(SHORT_TERM_FRAMES + count)
+        _copy(state, energies)
+        newest, age = energies[SHORT_TERM_FRAMES:], int(state[_FRAMES])
+        for frame in range(count):
+            newest[frame] = _energy(found[row], after, state[SHORT_TERM_FRAMES:], excess)
+            age += 1
+            short_term = energies[frame + 1 :][:SHORT_TERM_FRAMES]
+            momentary = short_term[SHORT_TERM_FRAMES - MOMENTARY_FRAMES :]
+            result[row, 0] = _lufs(momentary, age)
+            result[row, 1] = _lufs(short_term, age)
+            result[row, 2] = _block(momentary, age)
+            row += 1
+        _copy(energies[count:], state)
+        state[_FRAMES] = age
