@@ -7,6 +7,10 @@ the best whole sample near any of them. The cross spectrum of the frames aligned
 gives the rest: the *fraction* of a sample at which their correlation, interpolated, is largest.
 Where the lag known so far still correlates as nothing else can, which its cross spectrum tells as
 well, the first two are left out.
+
+Two real signals are transformed as the parts of a complex one, which takes less than one after the
+other. Of its spectrum ``Z``, that of the real part is ``(Z[k] + conj Z[-k]) / 2`` and that of the
+imaginary part is ``(Z[k] - conj Z[-k]) / 2j``.
 """
 
 from __future__ import annotations
@@ -17,9 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import as_strided
+from numba import types
 from scipy import fft
 
+from exporter.compiled import compiled, inlined, read_only
 from exporter.model import FRAMES_PER_SECOND
 
 MAX_DELAY_S = 0.5
@@ -33,14 +38,12 @@ FIRST_BIN = 2
 Samples = npt.NDArray[np.int16]
 Signal = npt.NDArray[np.float32]
 Spectra = npt.NDArray[np.complex64]
-Cross = npt.NDArray[np.complex128]
+Sums = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
-Truths = npt.NDArray[np.bool_]
-Ranges = tuple[tuple[int, int], ...]
 
 _COARSE_HZ = 2_000
 # Powers of two make the fastest transforms; a factor up to about 20 beside them costs little.
-_FFT_STEP = 1_024
+_FFT_STEP = 512
 _MAX_CANDIDATES = 4
 # A coarse peak lacks what lies above 1 kHz and between coarse samples: those that come near the
 # highest are looked at again.
@@ -49,13 +52,13 @@ _PEAK_SHARE = 0.6
 _BESIDE = 2
 # Mean square of a signal at -120 dBFS, about: what is left when a direct current is taken off.
 _NOTHING = 1e-3
-# A matrix times a vector is taken in so many, or OpenBLAS would wake its threads.
-_PRODUCTS = 40
-# PRE is correlated in so many pieces.
+# PRE is correlated in so many pieces: as many transforms are done side by side.
 _BLOCKS = 4
 # So much speech, from all over the bucket, is enough to find a lag, or to say that there is none:
 # more than 2 s.
 _SEARCHED_FRAMES = 150
+# Lags whose products are summed side by side.
+_TOGETHER = 4
 _NEWTON_STEPS = 3
 # What is left after a step is about its cube.
 _SMALL_STEP = 1e-3
@@ -64,12 +67,7 @@ _MAX_FRACTION = 0.75
 _MIN_MARGIN = 24
 _ROW_STEP = 64
 
-
-class Audio(NamedTuple):
-    """One tap: int16 ``[N]``, 0 in gaps; and where audio is, as ``inside`` takes it."""
-
-    pcm: Samples
-    ranges: Ranges
+_ZERO, _ONE = np.float32(0.0), np.uint64(1)
 
 
 class Lag(NamedTuple):
@@ -79,39 +77,11 @@ class Lag(NamedTuple):
     correlation: float
 
 
-def rows(pcm: Samples, starts: Places, length: int) -> Samples:
-    """Take the stretches of ``length`` samples from ``starts`` on: int16 ``[starts, length]``.
+class Audio(NamedTuple):
+    """One tap: int16 ``[N]``, 0 in gaps; and where audio is, int64 ``[pieces, 2]``."""
 
-    Those that lie one directly behind the other, as most do, are not copied.
-
-    Args:
-        pcm: int16 ``[N]``.
-        starts: Rising, int64 ``[F]``.
-        length: Samples of a stretch.
-    """
-    if starts.size and starts[-1] - starts[0] == (starts.size - 1) * length:
-        return pcm[starts[0] : starts[-1] + length].reshape(-1, length)
-    every = np.ndarray((pcm.size - length + 1, length), pcm.dtype, pcm, 0, 2 * pcm.strides)
-    return np.asarray(every[starts])
-
-
-def inside(starts: Places, length: int, ranges: Ranges) -> Truths:
-    """Tell which stretches of ``length`` samples from ``starts`` on lie within one of ``ranges``.
-
-    Args:
-        starts: int64 ``[F]``.
-        length: Samples of a stretch.
-        ranges: First sample, and the one after the last, of each piece of audio, in order.
-    """
-    if not ranges:
-        return np.zeros(starts.shape, np.bool_)
-    if len(ranges) == 1:  # as most often
-        return np.asarray((starts >= ranges[0][0]) & (starts <= ranges[0][1] - length))
-    first, stop = np.array(ranges, np.int64).T
-    is_apart = first[1:] > stop[:-1]
-    first, stop = first[np.r_[True, is_apart]], stop[np.r_[is_apart, True]]
-    piece = np.searchsorted(first, starts, side="right") - 1
-    return np.asarray((piece >= 0) & (starts + length <= stop[piece]))
+    pcm: Samples
+    ranges: Places
 
 
 def find_lag(pre: Audio, post: Audio, *, speech: Places, rate: int) -> Lag:
@@ -127,16 +97,21 @@ def find_lag(pre: Audio, post: Audio, *, speech: Places, rate: int) -> Lag:
         A lag within +-500 ms and its correlation on the speech frames, which is 0 when nothing
         correlates, such as at a tap without sound.
     """
-    factor, limit = rate // _COARSE_HZ, _limit(rate)
-    (pre_slow, pre_mean), (post_slow, post_mean) = (_decimated(tap, factor) for tap in (pre, post))
+    samples, factor, limit = rate // FRAMES_PER_SECOND, rate // _COARSE_HZ, _limit(rate)
+    slow = np.empty((2, pre.pcm.size // factor), np.float32)
+    means = np.array([_decimate(*pre, factor, slow[0]), _decimate(*post, factor, slow[1])])
     # One coarse step more: a peak at the limit may round to it.
-    lags = _coarse_lags(pre_slow, post_slow, limit // factor + 1)
-    centres = (max(factor - limit, min(lag * factor, limit - factor)) for lag in lags)
-    some = speech[:: 1 + len(speech) // _SEARCHED_FRAMES]
-    frames = _centred(rows(pre.pcm, some, rate // FRAMES_PER_SECOND), pre_mean)
-    fine = _FineSearch(frames, some, post.pcm, post_mean)
-    found = (fine.best(centre, factor) for centre in centres)
-    return max(found, key=lambda lag: abs(lag.correlation), default=Lag(0, 0.0))
+    lags = _coarse_lags(slow, limit // factor + 1)
+    some = np.ascontiguousarray(speech[:: 1 + len(speech) // _SEARCHED_FRAMES])
+    best, correlations = Lag(0, 0.0), np.empty(2 * factor + 1)
+    for lag in lags:
+        centre = max(factor - limit, min(lag * factor, limit - factor))
+        _correlate(pre.pcm, post.pcm, some, means, samples, centre - factor, correlations)
+        where = int(np.abs(correlations).argmax())
+        correlation = max(-1.0, min(float(correlations[where]), 1.0))
+        if abs(correlation) > abs(best.correlation):
+            best = Lag(centre - factor + where, correlation)
+    return best
 
 
 def is_within(lag: int, rate: int) -> bool:
@@ -144,23 +119,191 @@ def is_within(lag: int, rate: int) -> bool:
     return abs(lag) + _BESIDE <= _limit(rate)
 
 
-def peak_product(cross: Cross, length: int, fraction: float) -> float:
-    """Return the signed product of aligned frames without direct current.
+def _limit(rate: int) -> int:
+    """Return the largest lag: a sample less than 500 ms, for a fraction may follow."""
+    return int(MAX_DELAY_S * rate) - 1
 
-    It is 0 where another lag beside theirs is the peak.
 
-    Args:
-        cross: Cross spectrum of the frames, ``[length // 2 + 1]``.
-        length: Samples of a frame.
-        fraction: As ``fraction`` found it.
+@compiled(
+    types.float64(
+        read_only(types.int16), read_only(types.int64, 2), types.int64, types.float32[::1]
+    )
+)
+def _decimate(pcm: Samples, ranges: Places, factor: int, slow: Signal) -> float:
+    """Sum each ``factor`` samples, less the mean, into ``slow``; return the mean.
+
+    A direct current at both taps is no resemblance; a gap stays 0.
     """
-    products = (_turns(length) @ cross[FIRST_BIN:]).real
-    middle = float(products[1])
-    is_peak = abs(fraction) < _MAX_FRACTION and abs(middle) >= np.abs(products).max()
-    return middle if is_peak else 0.0
+    total, there, at = 0.0, 0, np.uint64(0)
+    for i in range(slow.size):
+        part = _ZERO
+        for _ in range(factor):
+            part += np.float32(pcm[at])
+            at += _ONE
+        slow[i] = part
+        total += float(part)
+    for i in range(len(ranges)):
+        there += min(ranges[i, 1], slow.size * factor) - min(ranges[i, 0], slow.size * factor)
+    mean = total / max(1, there)
+    for i in range(len(ranges)):
+        piece = slow[ranges[i, 0] // factor : ranges[i, 1] // factor]
+        for j in range(piece.size):
+            piece[j] -= np.float32(factor * mean)
+    return mean
 
 
-def fraction(cross: Cross, length: int) -> float:
+def _coarse_lags(slow: Signal, reach: int) -> list[int]:
+    """Return the lags of the highest peaks of the absolute cross-correlation, at most four.
+
+    Each block of PRE meets the stretch of POST that it can reach, and one lag more: several rows
+    are far quicker to transform than one that is as long as all.
+    """
+    length = -(-slow.shape[1] // _BLOCKS)
+    size = -(-(length + 2 * (reach + 1)) // _FFT_STEP) * _FFT_STEP
+    both = np.empty((_BLOCKS, size), np.complex64)
+    _lay_blocks(slow, length, reach + 1, both)
+    cross = np.empty(size // 2 + 1, np.complex64)
+    _cross_blocks(np.asarray(fft.fft(both, overwrite_x=True), np.complex64), cross)
+    lags = np.empty(_MAX_CANDIDATES, np.int64)
+    products = np.asarray(fft.irfft(cross, size), np.float32)[: 2 * reach + 3]
+    count = _highest_peaks(products, lags)
+    return [lag - reach for lag in lags[:count].tolist()]
+
+
+@compiled(types.void(types.float32[:, ::1], types.int64, types.int64, types.complex64[:, ::1]))
+def _lay_blocks(slow: Signal, length: int, reach: int, both: Spectra) -> None:
+    """Lay blocks of PRE into real parts, and what surrounds each of POST into imaginary parts."""
+    pre, post = slow[0], slow[1]
+    both[:] = 0.0
+    for i in range(len(both)):
+        first = i * length
+        block, row = pre[first : first + length], both[i]
+        for j in range(block.size):
+            row[j] = block[j]
+        missing = max(0, reach - first)
+        stretch = post[first - reach + missing : first + length + reach]
+        row = row[missing:]
+        for j in range(stretch.size):
+            row[j] += complex(_ZERO, stretch[j])
+
+
+@compiled(types.void(types.complex64[:, ::1], types.complex64[::1]))
+def _cross_blocks(both: Spectra, cross: Spectra) -> None:
+    """Sum ``conj(PRE) POST`` of transformed blocks ``[B, n]``, times four: ``[n // 2 + 1]``."""
+    cross[:] = 0.0
+    for i in range(len(both)):
+        row = both[i]
+        n = np.uint64(row.size)
+        cross[0] += np.float32(4.0) * row[0].real * row[0].imag
+        for k in range(_ONE, np.uint64(cross.size)):
+            a, b = row[k], row[n - k]
+            real = a.real * b.imag + a.imag * b.real
+            left, right = a.real * a.real + a.imag * a.imag, b.real * b.real + b.imag * b.imag
+            cross[k] += complex(real + real, right - left)
+
+
+@compiled(types.int64(types.float32[::1], types.int64[::1]))
+def _highest_peaks(products: Signal, peaks: Places) -> int:
+    """Find the highest peaks between the ends of ``products``, by their absolute heights.
+
+    Returns:
+        How many, in ``peaks``: places counted from the second product on.
+    """
+    highest, count = _ZERO, 0
+    for i in range(1, products.size - 1):
+        highest = max(highest, abs(products[i]))
+    for i in range(1, products.size - 1):
+        height = abs(products[i])
+        is_peak = height >= abs(products[i - 1]) and height >= abs(products[i + 1])
+        if not is_peak or height <= 0.0 or height < _PEAK_SHARE * highest:
+            continue
+        place = count
+        while place and height > abs(products[peaks[place - 1] + 1]):
+            if place < peaks.size:
+                peaks[place] = peaks[place - 1]
+            place -= 1
+        if place < peaks.size:
+            peaks[place] = i - 1
+            count = min(count + 1, peaks.size)
+    return count
+
+
+@compiled(
+    types.void(
+        *(read_only(types.int16), read_only(types.int16), read_only(types.int64)),
+        *(types.float64[::1], types.int64, types.int64, types.float64[::1]),
+    )
+)
+def _correlate(  # noqa: PLR0913 - a loop takes arrays
+    pre: Samples,
+    post: Samples,
+    starts: Places,
+    means: Sums,
+    samples: int,
+    lag: int,
+    correlations: Sums,
+) -> None:
+    """Correlate PRE's speech frames with POST at the lags from ``lag`` on, float64 ``[lags]``.
+
+    POST's energy is that at the middle lag. Speech that has no partner in the bucket counts as
+    unlike: a few frames prove little.
+    """
+    lags = correlations.size
+    products = np.zeros(-(-lags // _TOGETHER) * _TOGETHER)
+    frame, around = np.empty(samples, np.float32), np.zeros(samples + products.size, np.float32)
+    pre_energy = post_energy = 0.0
+    for i in range(starts.size):
+        _centre(pre[starts[i] : starts[i] + samples], means[0], frame)
+        pre_energy += float(_energy(frame))
+        first = starts[i] + lag
+        stop = first + samples + lags - 1
+        if first >= 0 and stop <= post.size:
+            _centre(post[first:stop], means[1], around)
+            post_energy += float(_energy(around[lags // 2 : lags // 2 + samples]))
+            _add_products(frame, around, products)
+    is_sound = min(pre_energy, post_energy) > _NOTHING * samples * starts.size
+    for k in range(lags):
+        energy = math.sqrt(pre_energy * post_energy)
+        correlations[k] = products[k] / energy if is_sound else 0.0
+
+
+@inlined
+def _centre(frame: Samples, mean: float, centred: Signal) -> None:
+    for i in range(frame.size):
+        centred[i] = np.float32(frame[i]) - np.float32(mean)
+
+
+@inlined
+def _energy(frame: Signal) -> np.float32:
+    """Sum the squares."""
+    total = _ZERO
+    for i in range(frame.size):
+        total += frame[i] * frame[i]
+    return total
+
+
+@inlined
+def _add_products(frame: Signal, around: Signal, products: Sums) -> None:
+    """Add the products of a frame with what stands around its place, at each lag."""
+    n = frame.size
+    for lag in range(0, products.size, _TOGETHER):
+        a, b = around[lag : lag + n], around[lag + 1 : lag + 1 + n]
+        c, d = around[lag + 2 : lag + 2 + n], around[lag + 3 : lag + 3 + n]
+        sum_a = sum_b = sum_c = sum_d = _ZERO
+        for i in range(n):
+            x = frame[i]
+            sum_a += x * a[i]
+            sum_b += x * b[i]
+            sum_c += x * c[i]
+            sum_d += x * d[i]
+        products[lag] += sum_a
+        products[lag + 1] += sum_b
+        products[lag + 2] += sum_c
+        products[lag + 3] += sum_d
+
+
+@compiled(types.float64(types.complex64[::1], types.int64))
+def fraction(cross: Spectra, length: int) -> float:
     """Find the lag, in parts of a sample, at which the correlation of aligned frames is largest.
 
     Newton's method on the real part of ``sum S(w) exp(jwt)`` from ``t = 0``, where S is the cross
@@ -170,56 +313,40 @@ def fraction(cross: Cross, length: int) -> float:
         cross: Cross spectrum of the frames, ``[length // 2 + 1]``.
         length: Samples of a frame.
     """
-    omega = _omega(length)
-    slope = omega * cross
-    lag = 0.0
+    step, lag = 2.0 * math.pi / length, 0.0
     for _ in range(_NEWTON_STEPS):
-        turned = slope * np.exp(1j * lag * omega) if lag else slope
-        bend = float(np.dot(omega, turned.real))
-        if not bend:
-            break
-        step = float(turned.imag.sum()) / bend
-        lag = max(-_MAX_FRACTION, min(lag - step, _MAX_FRACTION))
-        if abs(step) < _SMALL_STEP:
+        slope = bend = 0.0
+        for k in range(cross.size):
+            omega = step * k
+            turned = cross[k] * complex(math.cos(omega * lag), math.sin(omega * lag))
+            slope += omega * turned.imag
+            bend += omega * omega * turned.real
+        move = slope / bend if bend else 0.0
+        lag = max(-_MAX_FRACTION, min(lag - move, _MAX_FRACTION))
+        if abs(move) < _SMALL_STEP:
             break
     return lag
 
 
-def spectra(frames: Signal) -> Spectra:
-    """Transform frames ``[..., n]``, which are lost, under Hann's window: ``[..., n // 2 + 1]``."""
-    frames *= window(frames.shape[-1])
-    return np.asarray(fft.rfft(frames, overwrite_x=True))
+@compiled(types.float64(types.complex64[::1], types.int64, types.float64))
+def peak_product(cross: Spectra, length: int, fraction: float) -> float:
+    """Return the signed product of aligned frames without direct current.
 
+    It is 0 where another lag beside theirs is the peak.
 
-def cross_spectrum(pre: Spectra, post: Spectra) -> Cross:
-    """Sum ``conj(PRE) POST`` over frames: ``[n // 2 + 1]``; what is in ``pre`` is lost."""
-    product = np.conjugate(pre, out=pre)
-    product *= post
-    return np.asarray(product.sum(axis=0), np.complex128)
-
-
-@lru_cache(maxsize=8)
-def window(samples: int) -> Signal:
-    """Return Hann's window, periodic; read-only, for all share it."""
-    hann = np.hanning(samples + 1)[:-1].astype(np.float32)
-    hann.flags.writeable = False
-    return hann
-
-
-@lru_cache(maxsize=8)
-def _omega(length: int) -> npt.NDArray[np.float64]:
-    """Return the frequency of each bin, in radians a sample; read-only, for all share it."""
-    omega = 2.0 * np.pi / length * np.arange(length // 2 + 1)
-    omega.flags.writeable = False
-    return np.asarray(omega)
-
-
-@lru_cache(maxsize=8)
-def _turns(length: int) -> Cross:
-    """Return what makes of a cross spectrum the products at lag 0, between those beside it."""
-    turns = np.exp(1j * np.array([[-_BESIDE], [0], [_BESIDE]]) * _omega(length)[FIRST_BIN:])
-    turns.flags.writeable = False
-    return np.asarray(turns)
+    Args:
+        cross: Cross spectrum of the frames, ``[length // 2 + 1]``.
+        length: Samples of a frame.
+        fraction: As ``fraction`` found it.
+    """
+    step = 2.0 * math.pi * _BESIDE / length
+    before = here = after = 0.0
+    for k in range(FIRST_BIN, cross.size):
+        even = cross[k].real * math.cos(step * k)
+        odd = cross[k].imag * math.sin(step * k)
+        before, here, after = before + even + odd, here + cross[k].real, after + even - odd
+    is_peak = abs(fraction) < _MAX_FRACTION and abs(here) >= max(abs(before), abs(after))
+    return here if is_peak else 0.0
 
 
 def delayed(pcm: Samples, starts: Places, length: int, *, by: float) -> Signal:
@@ -230,7 +357,7 @@ def delayed(pcm: Samples, starts: Places, length: int, *, by: float) -> Signal:
 
     Args:
         pcm: int16 ``[N]``.
-        starts: First samples of the frames, int64 ``[F]``.
+        starts: First samples of the frames, int64 ``[F]``, at least one.
         length: Samples of a frame.
         by: Delay in samples, -1 to 1.
 
@@ -239,110 +366,82 @@ def delayed(pcm: Samples, starts: Places, length: int, *, by: float) -> Signal:
     """
     size = -(-(length + 2 * _MIN_MARGIN) // _ROW_STEP) * _ROW_STEP
     margin = (size - length) // 2
-    edge = np.zeros(size - length, np.int16)
-    wide = rows(np.concatenate((edge[:margin], pcm, edge)), starts, size).astype(np.float32)
-    fade = np.sin(np.pi / 2.0 * np.arange(margin) / margin).astype(np.float32) ** 2
-    wide[:, :margin] *= fade
-    wide[:, size - margin :] *= fade[::-1]
-    turned = fft.rfft(wide, overwrite_x=True)
-    turn = np.exp(-2j * np.pi / size * by * np.arange(turned.shape[1]))
-    turned *= turn.astype(np.complex64)
-    return np.asarray(fft.irfft(turned, size, overwrite_x=True)[:, margin : margin + length])
+    wide = np.empty((-(-starts.size // 2), size), np.complex64)
+    _widen(pcm, starts, margin, _fade(size, margin), wide)
+    turned = fft.fft(wide, overwrite_x=True)
+    _turn(turned, by)
+    frames = np.empty((starts.size, length), np.float32)
+    _narrow(fft.ifft(turned, overwrite_x=True), margin, frames)
+    return frames
 
 
-def _limit(rate: int) -> int:
-    """Return the largest lag: a sample less than 500 ms, for a fraction may follow."""
-    return int(MAX_DELAY_S * rate) - 1
+@lru_cache(maxsize=8)
+def _fade(size: int, margin: int) -> Signal:
+    """Return what fades a row in and out; read-only, for all share it."""
+    fade = np.ones(size, np.float32)
+    fade[:margin] = np.sin(np.pi / 2.0 * np.arange(margin) / margin) ** 2
+    fade[size - margin :] = fade[:margin][::-1]
+    fade.flags.writeable = False
+    return fade
 
 
-def _centred(frames: Samples, mean: np.float32) -> Signal:
-    real = frames.astype(np.float32)
-    real -= mean
-    return real
+@compiled(
+    types.void(
+        read_only(types.int16),
+        read_only(types.int64),
+        types.int64,
+        read_only(types.float32),
+        types.complex64[:, ::1],
+    )
+)
+def _widen(pcm: Samples, starts: Places, margin: int, fade: Signal, wide: Spectra) -> None:
+    """Lay two frames each, with their margins, into the two parts of a row, faded."""
+    even, odd = np.empty(fade.size, np.float32), np.empty(fade.size, np.float32)
+    for i in range(len(wide)):
+        _cut(pcm, starts[2 * i] - margin, fade, even)
+        # The last of an odd number meets itself.
+        _cut(pcm, starts[min(2 * i + 1, starts.size - 1)] - margin, fade, odd)
+        row = wide[i]
+        for j in range(row.size):
+            row[j] = complex(even[j], odd[j])
 
 
-def _decimated(audio: Audio, factor: int) -> tuple[Signal, np.float32]:
-    """Sum each ``factor`` samples, less the mean; return the mean, too.
-
-    A direct current at both taps is no resemblance; a gap stays 0.
-    """
-    size = audio.pcm.size // (factor * _PRODUCTS) * _PRODUCTS
-    stop_at = size * factor
-    whole = audio.pcm[:stop_at].astype(np.float32).reshape(_PRODUCTS, -1, factor)
-    slow = np.asarray(whole @ np.ones(factor, np.float32)).reshape(size)
-    there = sum(min(stop, stop_at) - min(first, stop_at) for first, stop in audio.ranges)
-    mean = np.float32(float(slow.sum()) / max(1, there))
-    for first, stop in audio.ranges:
-        slow[first // factor : stop // factor] -= factor * mean
-    return slow, mean
+@inlined
+def _cut(pcm: Samples, first: int, fade: Signal, out: Signal) -> None:
+    """Copy what is faded, from a place on that may lie outside, where there is silence."""
+    missing = max(0, -first)
+    there = pcm[first + missing : first + out.size]
+    out[:missing] = _ZERO
+    out[missing + there.size :] = _ZERO
+    part, weights = out[missing:], fade[missing:]
+    for i in range(there.size):
+        part[i] = np.float32(there[i]) * weights[i]
 
 
-def _coarse_lags(pre: Signal, post: Signal, reach: int) -> list[int]:
-    """Return the lags of the highest peaks of the absolute cross-correlation, at most four."""
-    height = np.abs(_correlated(pre, post, reach + 1))
-    middle = height[1:-1]
-    is_peak = (middle >= height[:-2]) & (middle >= height[2:])
-    is_peak &= (middle > 0.0) & (middle >= _PEAK_SHARE * middle.max())
-    peaks = np.flatnonzero(is_peak)
-    highest = peaks[np.argsort(-middle[peaks], kind="stable")[:_MAX_CANDIDATES]]
-    return [int(peak) - reach for peak in highest]
+@compiled(types.void(types.complex64[:, ::1], types.float64))
+def _turn(spectra: Spectra, by: float) -> None:
+    """Delay rows ``[R, n]``, n even, by so many samples."""
+    size = spectra.shape[1]
+    turn = np.empty(size, np.complex64)
+    for k in range(size):
+        angle = 2.0 * math.pi * by / size * (k if k < size // 2 else k - size)
+        # What is at half the rate stays real.
+        sine = math.sin(angle) if 2 * k != size else 0.0
+        turn[k] = complex(math.cos(angle), -sine)
+    for i in range(len(spectra)):
+        row = spectra[i]
+        for k in range(size):
+            row[k] *= turn[k]
 
 
-def _correlated(pre: Signal, post: Signal, reach: int) -> Signal:
-    """Return the products of PRE with POST at the lags from ``-reach`` to ``reach``.
-
-    Each block of PRE meets the stretch of POST that it can reach: several rows are far quicker to
-    transform than one that is as long as all.
-    """
-    length = -(-pre.size // _BLOCKS)
-    size = -(-(length + 2 * reach) // _FFT_STEP) * _FFT_STEP
-    wide = np.zeros(_BLOCKS * length + 2 * reach, np.float32)
-    wide[reach : reach + post.size] = post
-    both = np.zeros((2, _BLOCKS, size), np.float32)
-    for number, (block, stretch) in enumerate(zip(*both, strict=True)):
-        first = number * length
-        part = pre[first : first + length]
-        block[: part.size] = part
-        stretch[: length + 2 * reach] = wide[first : first + length + 2 * reach]
-    before, after = fft.rfft(both, overwrite_x=True)
-    return np.asarray(fft.irfft((before.conj() * after).sum(axis=0), size)[: 2 * reach + 1])
-
-
-class _FineSearch:
-    """Correlates PRE's speech frames with POST at the lags near a given one."""
-
-    def __init__(self, frames: Signal, starts: Places, post: Samples, mean: np.float32) -> None:
-        self._frames, self._starts = frames, starts
-        self._energy = _energy(frames)
-        self._post, self._mean = post, mean
-
-    def best(self, lag: int, reach: int) -> Lag:
-        """Return the lag within ``lag +- reach`` whose absolute correlation is largest.
-
-        Speech that has no partner in the bucket counts as unlike: a few frames prove little.
-        """
-        samples = self._frames.shape[1]
-        places = self._starts + (lag - reach)
-        is_there = (places >= 0) & (places + samples + 2 * reach <= self._post.size)
-        around = _centred(rows(self._post, places[is_there], samples + 2 * reach), self._mean)
-        energy = _energy(around[:, reach : reach + samples])
-        if min(energy, self._energy) <= _NOTHING * self._frames.size:
-            return Lag(lag, 0.0)
-        frames = self._frames if is_there.all() else self._frames[is_there]
-        products = _products(frames, around)
-        where = int(np.abs(products).argmax())
-        correlation = float(products[where]) / math.sqrt(energy * self._energy)
-        return Lag(lag - reach + where, max(-1.0, min(correlation, 1.0)))
-
-
-def _energy(frames: Signal) -> float:
-    """Sum the squares."""
-    return float(np.vecdot(frames, frames).sum(dtype=np.float64))
-
-
-def _products(frames: Signal, around: Signal) -> npt.NDArray[np.float64]:
-    """Sum the products of ``[F, n]`` with each stretch of ``[F, n + lags - 1]``: ``[lags]``."""
-    (count, length), (down, right) = frames.shape, around.strides
-    shape = (count, around.shape[1] - length + 1, length)
-    shifted = as_strided(around, shape, (down, right, right), writeable=False)
-    return np.asarray(np.vecdot(shifted, frames[:, None, :]).sum(axis=0, dtype=np.float64))
+@compiled(types.void(types.complex64[:, ::1], types.int64, types.float32[:, ::1]))
+def _narrow(wide: Spectra, margin: int, frames: Signal) -> None:
+    """Take the frames out of the rows that ``_widen`` laid."""
+    for i in range(len(frames)):
+        frame, row = frames[i], wide[i // 2, margin : margin + frames.shape[1]]
+        if i % 2:
+            for j in range(frame.size):
+                frame[j] = row[j].imag
+        else:
+            for j in range(frame.size):
+                frame[j] = row[j].real
