@@ -460,6 +460,23 @@ def test_any_signal_gives_finite_numbers(
     look(taps[0], taps[1], known_delay)
 
 
+@pytest.mark.parametrize("delay", [3.31, -100.4])
+def test_a_fraction_that_is_still_right_need_not_be_found_again(
+    speech: Speech, delay: float
+) -> None:
+    """With a part of a sample known from before, right or nearly, the comparison is the same."""
+    x = at_rate(speech, 16_000)
+    pre, post = side(pcm(x), 16_000), side(pcm(0.5 * shifted(x, delay)), 16_000)
+
+    found = [look(pre, post, known) for known in (None, delay, delay + 0.3, delay - 0.6)]
+
+    for other in found[1:]:
+        assert found[0].delay_samples == pytest.approx(other.delay_samples, abs=1e-3)
+        assert found[0].bucket == pytest.approx(other.bucket, rel=1e-4)
+        for key, values in found[0].frames.items():
+            assert values == pytest.approx(other.frames[key], abs=0.1), key
+
+
 @pytest.mark.parametrize("delay", [0, 117, -240])
 def test_a_lag_that_is_still_right_need_not_be_searched_for(speech: Speech, delay: int) -> None:
     """With the lag known from before, right or wrong, the comparison is what it is without."""

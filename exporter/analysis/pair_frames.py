@@ -189,10 +189,7 @@ def gain_and_snr(sums: Signal, gain_and_snr: Column) -> None:
 def lost(
     speech: Truths, rms_dbfs: Column, seen: Signal, silence_dbfs: float, silence: float
 ) -> float:
-    """Return the share of PRE's speech whose energy is below ``silence`` at POST.
-
-    NaN where none is counted, here and below.
-    """
+    """Return the share of PRE's speech whose energy is below ``silence`` at POST, NaN of none."""
     lost = spoken = 0
     for i in range(speech.size):
         if speech[i] and seen[i, _POST_PEAK] >= 0:
@@ -213,7 +210,7 @@ def added_silence(  # noqa: PLR0913 - loops take arrays
     samples: int,
     shift: int,
 ) -> float:
-    """Return the share of POST's frames that are digital silence where PRE is not."""
+    """Return the share of POST's frames that are digital silence where PRE is not, NaN of none."""
     added = counted = 0
     for i in range(starts.size):
         start = starts[i]
@@ -226,10 +223,7 @@ def added_silence(  # noqa: PLR0913 - loops take arrays
 
 
 @compiled(
-    _INT(
-        *(_PLACES, _MARKS, _COLUMN, _FRAMES, _PLACES, _COLUMN, _INT, _INT),
-        types.float64[::1],
-    )
+    _INT(*(_PLACES, _MARKS, _COLUMN, _FRAMES, _PLACES, _COLUMN, _INT, _INT), types.float64[::1])
 )
 def loudness_delta(  # noqa: PLR0913 - loops take arrays
     starts: Places,
@@ -254,11 +248,7 @@ def loudness_delta(  # noqa: PLR0913 - loops take arrays
     return count
 
 
-@compiled(
-    _REAL(
-        *(_PCM, _FRAMES, _PCM, _PLACES, _PLACES, _INT, _INT, _FRAMES),
-    )
-)
+@compiled(_REAL(_PCM, _FRAMES, _PCM, _PLACES, _PLACES, _INT, _INT, _FRAMES))
 def limited(  # noqa: PLR0913 - loops take arrays
     pre: Samples,
     delayed: Signal,
