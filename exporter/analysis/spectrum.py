@@ -1,4 +1,4 @@
-"""Spectral metrics of 20 ms frames, many frames at a time.
+"""Spectral metrics of 20 ms frames.
 
 One spectrum serves all but the harmonic ratio. The frame's mean is removed, the periodic Hann
 window w[t] = (1 - cos(2 pi t / n)) / 2 applied, and P[k] is the one-sided power of bin k, at 50 k
@@ -8,25 +8,23 @@ of the bands only. A frame of equal samples has no power: its metrics are unknow
 the floor, as at digital silence.
 
 Mean and window are dealt with behind the transform, which the loudness needs without them: bin 0
-is set to 0, and from twice each bin go the two beside it.
-
-Frames go through in float32, in tiles that stay in the second-level cache. A tile begins with the
-last row of the one before, the first one with a row of zeros, so that each row finds the row that
-it follows; tiles are padded to whole groups of rows, so that a row's value does not depend on its
-neighbours. No matrix product is so large that OpenBLAS would wake its threads: they wait for a
-core where audio comes first.
+counts as 0, and from twice each bin go the two beside it. Frames are transformed in float32, in
+tiles that stay in the second-level cache; what follows is one loop over the frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
+from numba import complex64, float32, float64, int64, void
 
-from exporter.analysis.voicing import MOST_PRODUCTS, ROWS_ABREAST, Voicing
+from exporter.analysis.voicing import ratios
+from exporter.compiled import compiled, inlined
 from exporter.model import FRAMES_PER_SECOND
 
 KEYS = (
@@ -42,21 +40,25 @@ KEYS = (
     "fft.high_band_energy",
 )
 _DOMINANT, _CENTROID, _BANDWIDTH, _ROLLOFF, _FLATNESS, _FLUX, _HARMONIC = range(7)
-_BANDS = slice(7, 10)
+_LOW, _MID, _HIGH = range(7, 10)
 
-BIN_HZ = float(FRAMES_PER_SECOND)
+BIN_HZ = 50.0
 FULL_SCALE = 32_768.0
 FLOOR_DB = -120.0
+FLOOR = 10 ** (FLOOR_DB / 10)
 ROLLOFF_SHARE = 0.85
-# Of equal samples, rounding leaves much less than this.
-DOUBTFUL_DB = -110.0
 # For flatness, a bin counts as no weaker than a tenth of what rounding to int16 leaves in it:
 # between the lines of a computed signal there may be nothing at all.
 FLATNESS_FLOOR = 1e-13
-# Bins are summed in blocks of 500 Hz: the borders of the bands are borders of blocks.
-BLOCK_BINS = 10
-BAND_BLOCKS = (0, 1, 4, 16)
-TILE_ROWS = 320
+# Bins from which the bands begin, and behind the last.
+LOW, MID, HIGH, END = 1, 10, 40, 160
+# Where the roll-off lies is looked for in blocks of bins first.
+BLOCK_BINS = 16
+# Powers of integers' spectra lie between 2^3, for flatness, and 2^54: so scaled, the product of so
+# many is a float64, and has one logarithm.
+MIDDLE = np.float32(2.0**-30)
+FACTORS = 32
+TILE_ROWS, ROWS_ABREAST = 256, 16
 
 Frames = npt.NDArray[np.int16]
 Real = npt.NDArray[np.float32]
@@ -94,9 +96,8 @@ def measure(
             i - 1, or what ``before`` has.
         rate: Samples per second, 8000 to 48000, divisible by 50.
         before: Frames before the first ones of streams.
-        also: Is shown each tile: its first row, -1 at first; its samples, float32 ``[height, rate /
-            50]``; their spectra, complex64 ``[height, rate / 100 + 1]``. Row -1 and what lies
-            behind the last row are none.
+        also: Is shown each tile: its first row; its samples, float32 ``[height, rate / 50]``; their
+            spectra, complex64 ``[height, rate / 100 + 1]``. What lies behind the last row is none.
 
     Returns:
         float64 ``[rows, 10]``, columns as ``KEYS``; NaN where a metric is unknown.
@@ -104,235 +105,221 @@ def measure(
     samples = rate // FRAMES_PER_SECOND
     if before is None:
         before = Before(np.empty(0, np.intp), np.empty((0, samples), np.int16))
-    tiles, earlier = _Tiles(frames, before.rows), _padded(before.frames)
-    spectra = _Spectra(samples, tiles, scipy.fft.rfft(earlier))
-    voicing = Voicing(samples, tiles.height)
-    ratios = np.empty(tiles.rows + tiles.height, np.float32)
-    for start, real in tiles:
+    none = len(before.rows)
+    sources = np.where(follows, -1, none)
+    sources[before.rows] = np.arange(none)
+    earlier = _spectra_before(before.frames)
+    units = np.full(samples // 2, np.nan, np.float32)
+    values = np.empty((len(frames), len(KEYS)))
+    for start in range(0, len(frames), TILE_ROWS):
+        place = slice(start, start + TILE_ROWS)
+        real = _padded(frames[place])
         lines = scipy.fft.rfft(real)
         if also is not None:
             also(start, real, lines)
-        which, places = tiles.begun(start)
-        spectra.read(lines, start, places, which)
-        ratios[start + 1 : start + tiles.height] = voicing.read(real, places, earlier[which])
-    values = spectra.values()
-    values[_HARMONIC] = ratios[: tiles.rows]
-    known = _has_power(frames, values)
-    return _known(values, known, follows, before).T
-
-
-class _Tiles:
-    """Cuts frames into tiles of about 320 rows, of which the last one is nearly full.
-
-    Args:
-        frames: int16 ``[rows, samples]``.
-        begin: The rows that do not follow the row above.
-    """
-
-    def __init__(self, frames: Frames, begin: Places) -> None:
-        self.rows = len(frames)
-        count = max(round(self.rows / TILE_ROWS), 1)
-        self.height = _whole_groups(-(-self.rows // count) + 1)
-        self.begin = begin
-        self._frames = frames
-
-    def __iter__(self) -> Iterator[tuple[int, Real]]:
-        """Yield the first row of each tile, known already or none, and its samples, float32."""
-        real = np.zeros((self.height, self._frames.shape[1]), np.float32)
-        for start in range(-1, self.rows - 1, self.height - 1):
-            tile = self._frames[max(start, 0) : start + self.height]
-            first = max(-start, 0)
-            real[first : first + len(tile)] = tile
-            real[first + len(tile) :] = 0
-            yield start, real
-
-    def begun(self, start: int) -> tuple[slice, Places]:
-        """Return which rows begin in a tile, and their places there, without its first row."""
-        first, last = self.begin.searchsorted((start + 1, start + self.height))
-        return slice(first, last), self.begin[first:last] - start
-
-
-def _whole_groups(rows: int) -> int:
-    """Return the number of rows, rounded up."""
-    return -(-rows // ROWS_ABREAST) * ROWS_ABREAST
-
-
-def _padded(frames: Frames) -> Real:
-    """Return frames as float32, and rows of zeros behind them."""
-    real = np.zeros((_whole_groups(len(frames)), frames.shape[1]), np.float32)
-    real[: len(frames)] = frames
-    return real
-
-
-def _has_power(frames: Frames, values: Values) -> Flags:
-    """Tell which rows hold samples that differ; most have more power than could be rounding."""
-    known = values[_BANDS].max(axis=0) > DOUBTFUL_DB
-    doubtful = np.flatnonzero(~known)
-    known[doubtful] = _differ(frames[doubtful])
-    return np.asarray(known)
-
-
-def _differ(frames: Frames) -> Flags:
-    return np.asarray((frames != frames[:, :1]).any(axis=1))
-
-
-def _known(values: Values, known: Flags, follows: Flags, before: Before) -> Values:
-    """Make NaN of what cannot be known."""
-    pair = follows & known
-    values[_HARMONIC, ~pair] = np.nan
-    known_before = np.roll(known, 1)
-    known_before[before.rows] = _differ(before.frames)
-    values[_FLUX, ~(pair & known_before)] = np.nan
-    values[: _BANDS.start, ~known] = np.nan
-    values[_BANDS, ~known] = FLOOR_DB
+        _fill(real, lines, sources[place], earlier, units, values[place])
+    sources[np.isnan(values[:, _CENTROID])] = none
+    values[:, _HARMONIC] = ratios(frames, sources, before.frames)
     return values
 
 
-class _Spectra:
-    """Spectra tile by tile; the working arrays are made once for a measurement.
+def _padded(frames: Frames) -> Real:
+    """Return frames as float32, and rows of zeros behind them.
 
-    What a tile tells of its rows is kept and made into metrics of all rows at once: dozens of
-    calls on a tile would cost as much as the spectra. Rows lie side by side there, so that
-    what goes from bin to bin goes over all of them in one step.
+    The transform takes a few rows at a time: in whole groups, a row's rounding does not depend on
+    how many there are.
+    """
+    rows, samples = frames.shape
+    real = np.empty((-(-rows // ROWS_ABREAST) * ROWS_ABREAST, samples), np.float32)
+    real[:rows] = frames
+    real[rows:] = 0
+    return real
 
-    Magnitudes are those of integers through four times the window; ``scale`` is what they lack.
+
+def _spectra_before(frames: Frames) -> Lines:
+    """Return the spectra of frames, and NaN behind them and for those that have no power."""
+    lines = np.empty((len(frames) + 1, frames.shape[1] // 2 + 1), np.complex64)
+    lines[:-1] = scipy.fft.rfft(_padded(frames))[: len(frames)]
+    lines[:-1][(frames == frames[:, :1]).all(axis=1)] = np.nan
+    lines[-1] = np.nan
+    return lines
+
+
+@compiled(
+    void(
+        float32[:, ::1],
+        complex64[:, ::1],
+        int64[::1],
+        complex64[:, ::1],
+        float32[::1],
+        float64[:, ::1],
+    )
+)
+def _fill(  # noqa: PLR0913 - a loop takes plain arrays
+    real: Real, lines: Lines, sources: Places, earlier: Lines, units: Real, values: Values
+) -> None:
+    """Measure a tile, but for the harmonic ratio.
 
     Args:
-        samples: Of a frame.
-        tiles: That are to be read.
-        before: Spectra of what is before the rows that begin there, which are spent.
+        real: Samples.
+        lines: Their spectra.
+        sources: int64 ``[rows]``: the frame before each row: -1 the row above, else which of
+            ``earlier``.
+        earlier: Spectra of frames before.
+        units: float32 ``[n // 2]``: magnitudes of norm 1 of the row before the first one, then of
+            the last one; NaN where there is none.
+        values: Are filled.
     """
-
-    def __init__(self, samples: int, tiles: _Tiles, before: Lines) -> None:
-        self.samples, self.bins, self.tiles = samples, samples // 2, tiles
-        height = tiles.height
-        self.blocks = self.bins // BLOCK_BINS + 1
-        self.scale = float(np.sqrt(1 / 3)) / (samples * FULL_SCALE)
-        # Bin k stands in column k; bin 0 and what fills the last block are 0.
-        self.before = np.zeros((len(before), self.blocks * BLOCK_BINS), np.float32)
-        self._transform(before, self.before)
-        self.magnitude = np.zeros((height, self.blocks * BLOCK_BINS), np.float32)
-        self.power = np.empty_like(self.magnitude)
-        step = np.arange(BLOCK_BINS) - (BLOCK_BINS - 1) / 2
-        self.weights = np.stack([step**0, step, step**2], axis=1).astype(np.float32)
-        self.sums = _sums(self.blocks)
-        self.abreast = ROWS_ABREAST
-        while self.abreast * self.sums.size > MOST_PRODUCTS:
-            self.abreast //= 2
-        self.up_to, self.row = np.tri(BLOCK_BINS), np.arange(height)
-        self.twice_mean = np.full(self.bins, 2 / self.bins, np.float32)
-        self.least = np.float32(np.sqrt(FLATNESS_FLOOR) / self.scale)
-        # Row i stands in column i + 1.
-        size = 1 + tiles.rows + height
-        self.found = np.empty((len(self.sums), size), np.float64)
-        self.peak, self.rolloff = np.empty((2, size), np.intp)
-        self.energy, self.common, self.logarithm, self.half_rate = np.ones((4, size), np.float32)
-
-    def read(self, lines: Lines, start: int, places: Places, which: slice) -> None:
-        """Read a tile, but of its first row not the difference to the one before it.
-
-        Args:
-            lines: Spectra, complex64 ``[height, bins + 1]``, which are spent.
-            start: First row of the tile.
-            places: Rows of the tile that do not follow the row above.
-            which: Of the rows that begin, those.
-        """
-        magnitude, power = self.magnitude, self.power
-        self._transform(lines, magnitude)
-        np.multiply(magnitude, magnitude, out=power)
-        place = slice(start + 1, start + 1 + self.tiles.height)
-        moments = power.reshape(len(power) // self.abreast, -1, BLOCK_BINS) @ self.weights
-        moments = moments.reshape(len(moments), self.abreast, -1).transpose(0, 2, 1)
-        found = self.found[:, place]
-        split = found.reshape(len(found), -1, self.abreast).transpose(1, 0, 2)
-        np.matmul(self.sums, moments.astype(np.float64), out=split)
-        self.peak[place] = power.argmax(axis=1)
-        self.rolloff[place] = self._rolloff(found[: self.blocks + 1])
-        np.vecdot(magnitude, magnitude, out=self.energy[place])
-        common = self.common[place]
-        np.vecdot(magnitude[1:], magnitude[:-1], out=common[1:])
-        common[places] = np.vecdot(magnitude[places], self.before[which])
-        self.half_rate[place] = power[:, self.bins]
-        self.logarithm[place] = self._logarithm()
-
-    def values(self) -> Values:
-        """Return the metrics, float64 ``[10, rows]``, as if known; the harmonic ratio is not."""
-        rows = slice(1, 1 + self.tiles.rows)
-        found = self.found[:, rows]
-        below, (first, second) = found[: self.blocks + 1], found[self.blocks + 1 :]
-        total = np.where(below[-1] > 0, below[-1], 1)
-        centroid = first / total
-        values = np.empty((len(KEYS), len(total)), np.float64)
-        values[_DOMINANT] = BIN_HZ * self.peak[rows]
-        values[_CENTROID] = BIN_HZ * centroid
-        values[_BANDWIDTH] = BIN_HZ * np.sqrt(np.maximum(second / total - centroid**2, 0))
-        values[_ROLLOFF] = BIN_HZ * self.rolloff[rows]
-        values[_FLUX] = self._flux()[rows]
-        mean = np.exp(self.logarithm[rows].astype(np.float64))
-        values[_FLATNESS] = np.minimum(self.bins * mean / total, 1)
-        borders = np.minimum(BAND_BLOCKS, self.blocks)
-        bands = below[borders[1:]] - below[borders[:-1]]
-        if self.samples % 2 == 0 and self.blocks <= BAND_BLOCKS[-1]:
-            bands[-1] -= self.half_rate[rows]
-        least = 10 ** (FLOOR_DB / 10)
-        values[_BANDS] = 10 * np.log10(np.maximum(self.scale**2 * bands, least))
-        return values
-
-    def _transform(self, lines: Lines, magnitude: Real) -> None:
-        """Fill magnitudes of windowed spectra, which take the place of the lines."""
-        lines[:, 0] = 0
-        flat, last = lines.view(np.float32).reshape(-1), self.bins
-        # Beside the last bin is its mirror image; the rest in one go, over the borders of rows.
-        mirrored = lines[:, self.samples - last - 1].conj()
-        at_last = 2 * lines[:, last] - lines[:, last - 1] - mirrored
-        rise = flat[2:] - flat[:-2]
-        np.subtract(rise[:-2], rise[2:], out=flat[2:-2])
-        lines[:, last] = at_last
-        np.abs(lines, out=magnitude[:, : last + 1])
-        magnitude[:, 0] = 0
-        if self.samples % 2 == 0:
-            magnitude[:, last] *= np.float32(np.sqrt(0.5))
-        magnitude[:, last + 1 :] = 0
-
-    def _rolloff(self, below: Values) -> Places:
-        """Find the bin where the power from below reaches the share: its block, then itself."""
-        target = ROLLOFF_SHARE * below[-1]
-        block = np.add.reduce(below[1:] < target, axis=0)
-        blocks = self.power.reshape(-1, BLOCK_BINS)
-        inside = blocks.take(self.row * self.blocks + block, axis=0).astype(np.float64)
-        # The block's own sum, in float32, may be a little more than that of its bins.
-        reached = (self.up_to @ inside.T)[:-1]
-        bins = np.add.reduce(reached < target - below[block, self.row], axis=0)
-        return np.asarray(block * BLOCK_BINS + bins)
-
-    def _logarithm(self) -> Real:
-        """Mean logarithm of the power over the bins; spends the magnitudes."""
-        magnitude = self.magnitude
-        np.maximum(magnitude, self.least, out=magnitude)
-        np.log(magnitude, out=magnitude)
-        return np.asarray(np.vecdot(magnitude[:, 1 : self.bins + 1], self.twice_mean))
-
-    def _flux(self) -> Values:
-        """Distance of each row from the row before: of unit vectors, 2 - 2 cos."""
-        energy = self.energy.astype(np.float64)
-        before = np.roll(energy, 1)
-        begin = self.tiles.begin
-        before[begin + 1] = np.vecdot(self.before, self.before)[: len(begin)]
-        norm = np.sqrt(energy * before)
-        cosine = self.common / np.where(norm > 0, norm, 1)
-        return np.asarray(np.sqrt(np.maximum(2 - 2 * cosine, 0)))
+    samples = real.shape[1]
+    power = np.empty(samples // 2, np.float32)
+    for row in range(len(sources)):
+        if sources[row] >= 0:
+            _read(earlier[sources[row]], samples, power)
+            _distance(power, units)
+        if _differ(real[row]):
+            _read(lines[row], samples, power)
+            _describe(power, samples, values[row])
+            values[row, _FLUX] = _distance(power, units)
+        else:
+            units[:] = np.nan
+            values[row] = np.nan
+            values[row, _LOW:] = FLOOR_DB
 
 
-def _sums(blocks: int) -> Values:
-    """Matrix from the moments of each block, of order 0, 1, 2 about its centre, in bins.
+@inlined
+def _differ(samples: Real) -> bool:
+    place = 1
+    while place < len(samples) and samples[place] == samples[0]:
+        place += 1
+    return place < len(samples)
 
-    Returns:
-        float64 ``[blocks + 3, 3 blocks]``: to the power below each block, that of all of them, and
-        its moments of order 1 and 2 about bin 0.
+
+@inlined
+def _read(lines: Lines, samples: int, power: Real) -> None:
+    """Fill the power of bins 1 .. n // 2, windowed: that of integers through four times the window.
+
+    Below the first bin is none, above the last one its mirror image.
     """
-    centre = np.arange(blocks) * BLOCK_BINS + (BLOCK_BINS - 1) / 2
-    sums = np.zeros((blocks + 3, blocks, 3))
-    sums[: blocks + 1, :, 0] = np.tri(blocks + 1, blocks, -1)
-    sums[-2, :, 0], sums[-2, :, 1] = centre, 1
-    sums[-1, :, 0], sums[-1, :, 1], sums[-1, :, 2] = centre**2, 2 * centre, 1
-    return sums.reshape(len(sums), -1)
+    bins = len(power)
+    below, middle, above = lines[1:], lines[2:], lines[3:]
+    inner = power[1:]
+    for index in range(bins - 2):
+        inner[index] = _curved(below[index], middle[index], above[index])
+    power[0] = _curved(np.complex64(0), lines[1], lines[2])
+    mirrored = lines[samples - bins - 1].conjugate()
+    power[bins - 1] = _curved(lines[bins - 1], lines[bins], mirrored)
+    if samples % 2 == 0:
+        power[bins - 1] *= np.float32(0.5)
+
+
+@inlined
+def _curved(below: np.complex64, middle: np.complex64, above: np.complex64) -> np.float32:
+    real = middle.real + middle.real - below.real - above.real
+    imaginary = middle.imag + middle.imag - below.imag - above.imag
+    return real * real + imaginary * imaginary
+
+
+@inlined
+def _describe(power: Real, samples: int, values: Values) -> None:
+    """Fill what a frame tells by itself."""
+    scale = 1 / (3 * (samples * FULL_SCALE) ** 2)
+    end = min(END, (samples + 1) // 2)
+    low, mid = _sum(power[LOW - 1 : MID - 1]), _sum(power[MID - 1 : HIGH - 1])
+    high, rest = _sum(power[HIGH - 1 : end - 1]), _sum(power[end - 1 :])
+    total = low + mid + high + rest
+    centroid = _moment(power) / total
+    values[_DOMINANT] = BIN_HZ * _strongest(power)
+    values[_CENTROID] = BIN_HZ * centroid
+    values[_BANDWIDTH] = BIN_HZ * math.sqrt(_moment_about(power, centroid) / total)
+    values[_ROLLOFF] = BIN_HZ * _rolloff(power, ROLLOFF_SHARE * total)
+    values[_FLATNESS] = _flatness(power, np.float32(FLATNESS_FLOOR / scale), total)
+    values[_LOW] = _decibels(scale * low)
+    values[_MID] = _decibels(scale * mid)
+    values[_HIGH] = _decibels(scale * high)
+
+
+@inlined
+def _decibels(power: np.float32) -> float:
+    return 10 * math.log10(max(power, FLOOR))
+
+
+@inlined
+def _sum(power: Real) -> np.float32:
+    total = np.float32(0)
+    for index in range(len(power)):
+        total += power[index]
+    return total
+
+
+@inlined
+def _moment(power: Real) -> np.float32:
+    """Return the sum of power times bin."""
+    total = np.float32(0)
+    for index in range(len(power)):
+        total += power[index] * np.float32(np.int32(index + 1))
+    return total
+
+
+@inlined
+def _moment_about(power: Real, centre: np.float32) -> np.float32:
+    """Return the sum of power times squared distance from a place, in bins."""
+    total = np.float32(0)
+    for index in range(len(power)):
+        distance = np.float32(np.int32(index + 1)) - centre
+        total += power[index] * distance * distance
+    return total
+
+
+@inlined
+def _strongest(power: Real) -> int:
+    """Return the bin of most power. Positive floats and their bits, as integers, rise alike."""
+    bits = power.view(np.int32)
+    most = bits[0]
+    for index in range(len(bits)):
+        most = max(most, bits[index])
+    place = 0
+    while bits[place] != most:
+        place += 1
+    return place + 1
+
+
+@inlined
+def _rolloff(power: Real, target: np.float32) -> int:
+    """Return the bin where the power from below reaches the target: its block, then itself."""
+    below, place = np.float32(0), 0
+    while place + BLOCK_BINS < len(power):
+        block = _sum(power[place : place + BLOCK_BINS])
+        if below + block >= target:
+            break
+        below += block
+        place += BLOCK_BINS
+    while place + 1 < len(power) and below + power[place] < target:
+        below += power[place]
+        place += 1
+    return place + 1
+
+
+@inlined
+def _flatness(power: Real, least: np.float32, total: np.float32) -> float:
+    """Return the geometric over the arithmetic mean."""
+    bins, logarithm = len(power), 0.0
+    for first in range(0, bins, FACTORS):
+        some, product = power[first : first + FACTORS], 1.0
+        for index in range(len(some)):
+            product *= max(some[index], least) * MIDDLE
+        logarithm += math.log(product)
+    mean = float(total * MIDDLE) / bins
+    return min(math.exp(logarithm / bins) / mean, 1.0)
+
+
+@inlined
+def _distance(power: Real, units: Real) -> float:
+    """Return the distance of magnitudes, of norm 1, from those before, whose place they take."""
+    norm = np.float32(1) / math.sqrt(_sum(power))
+    squares = np.float32(0)
+    for index in range(len(power)):
+        unit = norm * math.sqrt(power[index])
+        rise = unit - units[index]
+        squares += rise * rise
+        units[index] = unit
+    return math.sqrt(squares)
