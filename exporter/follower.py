@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from exporter.model import SAMPLE_BYTES, Cause
-from exporter.tap import UNTIMED, Item
-from exporter.timeline import PATIENCE_NS, Event, Mark, Missing, Placed, Stream, going_on, put
+from exporter.tap import UNTIMED, Item, samples_of
+from exporter.timeline import PATIENCE_NS, Event, Mark, Missing, Stream, going_on, put
 
 
 @dataclass(slots=True)
@@ -18,11 +18,13 @@ class Follower:
         leader: PRE.
         frontier: Everything before this position is placed or missing; None before PRE's anchor.
         too_late: Samples dropped because their gap was final.
+        offered: Samples it was handed.
     """
 
     leader: Stream
     frontier: int | None = None
     too_late: int = 0
+    offered: int = 0
     _pending: deque[Item] = field(default_factory=deque)
     _progress: deque[tuple[int, int]] = field(default_factory=deque)
     _count: int = 0
@@ -30,15 +32,16 @@ class Follower:
     def feed(self, items: list[Item], leader_events: list[Event], *, full: bool) -> list[Event]:
         """Place what a tap was handed, as far as PRE has its place."""
         events: list[Event] = []
+        shared = [e for e in leader_events if isinstance(e, Missing) and e.shared]
+        if not shared and self._place_steady(items, events):
+            return events
+        self.offered += samples_of(items)
         self._pending.extend(items)
         if self.frontier is None:
             if self.leader.frontier is None:
                 return events
             first_count, origin = self.leader.origins[0]
             self.frontier = origin + first_count
-        shared = [e for e in leader_events if isinstance(e, Missing) and e.shared]
-        if not shared:
-            self._place_steady(events)
         for gap in shared:
             self._place_until(gap.position, events, full=full)
             self._miss_until(gap.position, Cause.NOT_RECEIVED, events)
@@ -84,22 +87,24 @@ class Follower:
             self._count = end
             self._place(pcm, (start, arrived, elapsed), events)
 
-    def _place_steady(self, events: list[Event]) -> None:
-        """Place blocks that simply go on, in one go: nearly all do."""
-        origins, pending = self.leader.origins, self._pending
-        if len(origins) != 1 or self.frontier != origins[0][1] + self._count:
-            return
-        items = list(pending)
-        laid = going_on(items, self._count)
-        if laid is None or items[-1][1] > self.leader.placed_count:
-            return
-        pending.clear()
-        origin, (parts, counts) = origins[0][1], laid
-        start, self._count = self.frontier, items[-1][1]
-        self.frontier = origin + self._count
-        starts = [origin + count for count in counts]
-        arrivals, elapsed = [item[0] for item in items], [item[3] for item in items]
-        events.append(Placed(start, self.frontier, parts, starts, arrivals, elapsed))
+    def _place_steady(self, items: list[Item], events: list[Event]) -> bool:
+        """Place blocks that simply go on, in one go: nearly all do.
+
+        Returns:
+            Whether they do; the others go the long way.
+        """
+        origins = self.leader.origins
+        if self.frontier is None or len(origins) != 1 or self._pending:
+            return False
+        placed = going_on(items, self._count, origins[0][1])
+        if placed is None or placed.position != self.frontier:
+            return False
+        if items[-1][1] > self.leader.placed_count:
+            return False
+        events.append(placed)
+        self._count, self.frontier = items[-1][1], placed.end
+        self.offered += placed.end - placed.position
+        return True
 
     def _place(self, pcm: bytes, mark: Mark, events: list[Event]) -> None:
         """Place a block; in parts when PRE's timeline moved inside it."""

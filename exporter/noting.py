@@ -34,9 +34,9 @@ class Noting:
 
     def latencies(self, run: StationRun, track: Track, placed: Placed, live: TapLive) -> None:
         """Take the latencies of the blocks that have one."""
-        values = [ns / 1e6 for ns in placed.elapsed if ns >= 0]
-        if not values:
+        if max(placed.elapsed) < 0:
             return
+        values = [ns / 1e6 for ns in placed.elapsed if ns >= 0]
         last = track.note_latencies(_LATENCY, placed, values)
         gathered = self._of(live)
         gathered.latencies += values

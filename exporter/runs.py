@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from exporter.analysis.frames import Stretch
 from exporter.config import StationSpec
 from exporter.follower import Follower
 from exporter.keeping import Keep
 from exporter.knobs import KnobValues
-from exporter.model import BUCKET_NS, SAMPLE_BYTES, EndReason, KnobStep, Tap, TraceStarted
+from exporter.model import BUCKET_NS, SAMPLE_BYTES, Cause, EndReason, KnobStep, Tap, TraceStarted
 from exporter.resolver import KnobChange
 from exporter.station import Station
 from exporter.summary import StationMemory
@@ -31,6 +31,28 @@ class Reported:
     tap: Tap
 
 
+class Use(NamedTuple):
+    """What becomes of a tap's audio while a keep and knob values are in force.
+
+    Attributes:
+        keep: That keep.
+        values: Those values.
+        is_heard: Whether anything is known of it.
+        is_kept: Whether it is archived.
+        cause: Of the gap that stands for it where it is not.
+        is_measured: Whether numbers are made of it.
+        has_spectrum: Whether the spectrum is among them.
+    """
+
+    keep: Keep
+    values: KnobValues
+    is_heard: bool
+    is_kept: bool
+    cause: Cause
+    is_measured: bool
+    has_spectrum: bool
+
+
 @dataclass(slots=True)
 class StationRun:
     """Everything the exporter thread knows of one station in one trace."""
@@ -43,6 +65,7 @@ class StationRun:
     tracks: dict[Tap, Track]
     turned: list[tuple[int, KnobValues]] = field(default_factory=list)
     keeps: list[tuple[int, Keep]] = field(default_factory=lambda: [(-1, Keep())])
+    uses: dict[Tap, Use] = field(default_factory=dict)
     waiting: list[KnobChange] = field(default_factory=list)
     rejected: dict[tuple[Tap, str], int] = field(default_factory=dict)
     memory: StationMemory = field(default_factory=StationMemory)
@@ -50,6 +73,7 @@ class StationRun:
     observed_count: int = 0
     last_item_ns: int = 0
     pre_seen: int = 0
+    post_seen: int = 0
 
     @property
     def queued_samples(self) -> int:
@@ -68,6 +92,13 @@ class StationRun:
         late = self.stream.too_late + self.follower.too_late  # counted when the trace ends
         return held + late + sum(track.open_samples for track in self.tracks.values())
 
+    def use_of(self, tap: Tap, keep: Keep, values: KnobValues) -> Use:
+        """Return what becomes of audio; it is looked up anew where something has changed."""
+        use = self.uses.get(tap)
+        if use is None or use.keep is not keep or use.values is not values:
+            use = self.uses[tap] = _use_of(tap, keep, values)
+        return use
+
     def exemplar_at(self, position: int) -> tuple[str, int, int]:
         """Return trace, bucket and time, as exemplars show them."""
         at_ns = to_ns(position, self.spec.rate)
@@ -84,6 +115,19 @@ class TraceRun:
     ending: tuple[int, EndReason] | None = None
     begun_mono: int = 0
     attributes: dict[str, object] = field(default_factory=dict)
+
+
+def _use_of(tap: Tap, keep: Keep, values: KnobValues) -> Use:
+    is_heard = keep.is_measured and bool(values[f"monitoring.{tap.lower()}_tap_enabled"])
+    return Use(
+        keep,
+        values,
+        is_heard=is_heard,
+        is_kept=is_heard and keep.has_audio and bool(values["monitoring.audio_capture_enabled"]),
+        cause=Cause.DISABLED if keep.has_audio else keep.cause,
+        is_measured=is_heard and bool(values["monitoring.metrics_enabled"]),
+        has_spectrum=bool(values["monitoring.fft_analysis_enabled"]),
+    )
 
 
 def stretches(

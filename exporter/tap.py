@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import repeat, starmap
 
 from exporter.keeping import Keep
 from exporter.knobs import KnobValues
@@ -71,8 +72,7 @@ class TapQueue:
     def drain(self) -> tuple[list[Item], bool]:
         """Take what is there, oldest first, and tell whether the queue was full."""
         size = len(self._queue)
-        popleft = self._queue.popleft
-        return [popleft() for _ in range(size)], size >= CAPACITY
+        return list(starmap(self._queue.popleft, repeat((), size))), size >= CAPACITY
 
     def waiting(self) -> tuple[Item, ...]:
         """Look at what is there without taking it."""

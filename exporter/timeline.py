@@ -9,9 +9,18 @@ still. Lags are in samples.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+from numba import boolean, int64
+from numba.types import Tuple  # type: ignore[attr-defined]
+
+from exporter.compiled import compiled
 from exporter.keeping import Keep
 from exporter.knobs import KnobValues
 from exporter.model import MAX_BLOCK_SECONDS, SAMPLE_BYTES, Cause
@@ -21,7 +30,12 @@ NS = 1_000_000_000
 TOLERANCE_S = 0.1
 PATIENCE_NS = 2 * NS
 STALL_FINAL_S = 60
+_LATELY_NS = MAX_BLOCK_SECONDS * NS
 
+Integers = npt.NDArray[np.int64]
+
+Positions: TypeAlias = "array[int]"
+"""Of type ``q``: numbers side by side, and not one object for each."""
 
 Mark = tuple[int, int, int]
 """What is known of a block: its position, its arrival (monotonic ns), PRE-to-POST time or -1."""
@@ -34,7 +48,7 @@ class Placed:
     Attributes:
         position: Of the first sample.
         end: Behind the last sample.
-        parts: The audio, block by block.
+        parts: The audio, cut anywhere.
         starts: Where each block begins.
         arrivals: When it came (monotonic ns).
         elapsed: How long the station took (ns) or -1.
@@ -44,7 +58,7 @@ class Placed:
     position: int
     end: int
     parts: list[bytes]
-    starts: list[int]
+    starts: Positions
     arrivals: list[int]
     elapsed: list[int]
     held: bool = False
@@ -113,6 +127,7 @@ class Stream:
         origins: Where a count stands: (first count, position minus count), oldest first.
         placed_count: Samples of the tap's count that are placed or dropped.
         too_late: Samples dropped because their gap was final.
+        origin_ns: Wall time of sample 0 of the count, as things stand; None before the first block.
         on_hold: Whether the host said that nothing is due.
         is_paused: Whether the host has paused the audio.
         fresh: Blocks held since they were last asked for, for the live gauges.
@@ -124,6 +139,7 @@ class Stream:
     origins: deque[tuple[int, int]] = field(default_factory=deque)
     placed_count: int = 0
     too_late: int = 0
+    origin_ns: int | None = None
     on_hold: bool = False
     is_paused: bool = False
     fresh: list[bytes] = field(default_factory=list)
@@ -160,25 +176,22 @@ class Stream:
         """
         if self.frontier != self._origin + self.placed_count or self._held or self.on_hold:
             return False
-        laid = going_on(items, self.placed_count)
-        if laid is None:
+        placed = going_on(items, self.placed_count, self._origin)
+        if placed is None:
             return False
-        parts, counts = laid
-        origin, rate = self._origin, self.rate
-        arrivals = [item[0] for item in items]
-        # Counted from a whole second on: Python is slower with numbers of more than 60 bits.
-        second = (arrivals[0] + self.offset_ns) // NS
-        offset, half = self.offset_ns - second * NS, NS // 2
-        lags = [((item[0] + offset) * rate + half) // NS - item[1] for item in items]
-        ahead = second * rate - origin
-        base = min(self._base, min(lags) + ahead)
-        if max(lags) + ahead > base + TOLERANCE_S * rate:
+        lowest, highest = _lags(
+            np.array(placed.arrivals, np.int64),
+            np.frombuffer(placed.starts, np.int64),
+            placed.end,
+            self.offset_ns,
+            self.rate,
+        )
+        base = min(self._base, lowest)
+        if highest > base + TOLERANCE_S * self.rate:
             return False
-        start, end = self.frontier, origin + items[-1][1]
-        starts, elapsed = [origin + count for count in counts], [item[3] for item in items]
-        events.append(Placed(start, end, parts, starts, arrivals, elapsed))
-        self._base, self._last_arrival = base, arrivals[-1]
-        self.placed_count, self.frontier = items[-1][1], end
+        events.append(placed)
+        self.placed_count, self.frontier = items[-1][1], placed.end
+        self._base, self._last_arrival = base, items[-1][0]
         self._was_paused = self.is_paused
         return True
 
@@ -187,7 +200,8 @@ class Stream:
         events: list[Event] = []
         while self._held and now - self._lowest_at >= PATIENCE_NS:
             self._insert_gap(events)
-        if self.frontier is not None and not self._held:
+        # Nothing is given up on that came so lately, whatever it came for.
+        if self.frontier is not None and not self._held and now - self._last_arrival > _LATELY_NS:
             self._advance_idle(now, events)
         return events
 
@@ -209,11 +223,6 @@ class Stream:
             len(h.payload) // SAMPLE_BYTES for h in self._held if isinstance(h.payload, bytes)
         )
 
-    @property
-    def origin_ns(self) -> int | None:
-        """Wall time of sample 0 of the count, as things stand."""
-        return None if self.frontier is None else to_ns(self._origin, self.rate)
-
     def _position(self, mono: int) -> int:
         return to_position(mono + self.offset_ns, self.rate)
 
@@ -224,7 +233,7 @@ class Stream:
         self.placed_count = block.end - _samples(block)
 
     def _set_origin(self, origin: int, count: int) -> None:
-        self._origin = origin
+        self._origin, self.origin_ns = origin, to_ns(origin, self.rate)
         self.origins.append((count, origin))
 
     def _mark(self, mark: str, events: list[Event]) -> None:
@@ -361,22 +370,60 @@ def put(events: list[Event], pcm: bytes, mark: Mark, *, held: bool = False) -> i
         last.elapsed.append(elapsed)
         last.end = end
     else:
-        events.append(Placed(position, end, [pcm], [position], [arrived], [elapsed], held))
+        starts = array("q", (position,))
+        events.append(Placed(position, end, [pcm], starts, [arrived], [elapsed], held))
     return end
 
 
-def going_on(items: list[Item], count: int) -> tuple[list[bytes], list[int]] | None:
-    """Look whether items are audio alone that goes on from a count, without a hole.
+def going_on(items: list[Item], count: int, origin: int) -> Placed | None:
+    """Place items that are audio alone and go on from a count, without a hole.
+
+    Args:
+        items: Of one tap, oldest first.
+        count: Samples before them.
+        origin: Position at which count 0 stands.
 
     Returns:
-        The audio, and the count at which each block begins; None for anything else.
+        None for anything else.
     """
-    parts = [item[2] for item in items if type(item[2]) is bytes]
-    if not parts or len(parts) != len(items):
+    if not items:
         return None
-    ends = [item[1] for item in items]
-    starts = [end - (len(pcm) >> 1) for end, pcm in zip(ends, parts, strict=True)]
-    return (parts, starts) if starts == [count, *ends[:-1]] else None
+    arrivals, ends, parts, elapsed = zip(*items, strict=True)
+    try:
+        pcm = b"".join(parts)
+    except TypeError:
+        return None  # a mark is among them
+    borders = np.fromiter(chain((count,), ends), np.int64, len(items) + 1)
+    if not _touch(borders, np.fromiter(map(len, parts), np.int64, len(items))):
+        return None
+    borders += origin
+    starts = array("q", borders[:-1].tobytes())
+    return Placed(starts[0], int(borders[-1]), [pcm], starts, list(arrivals), list(elapsed))
+
+
+@compiled(boolean(int64[::1], int64[::1]))
+def _touch(borders: Integers, sizes: Integers) -> bool:
+    """Tell whether a block of so many bytes lies between each border and the next."""
+    for block in range(sizes.size):
+        if (borders[block + 1] - borders[block]) * SAMPLE_BYTES != sizes[block]:
+            return False
+    return True
+
+
+@compiled(Tuple((int64, int64))(int64[::1], int64[::1], int64, int64, int64))
+def _lags(
+    arrivals: Integers, starts: Integers, end: int, offset_ns: int, rate: int
+) -> tuple[int, int]:
+    """Return by how much blocks came after their end, in samples: the least and the most."""
+    lowest, highest = 1 << 62, -(1 << 62)
+    for block in range(arrivals.size - 1, -1, -1):
+        # By seconds and the rest: the product of time and rate has more than 64 bits.
+        wall = arrivals[block] + offset_ns
+        seconds = wall // NS
+        lag = seconds * rate + ((wall - seconds * NS) * rate + NS // 2) // NS - end
+        lowest, highest = min(lowest, lag), max(highest, lag)
+        end = starts[block]
+    return lowest, highest
 
 
 def _was_held(events: list[Event]) -> None:

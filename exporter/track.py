@@ -15,7 +15,7 @@ from exporter.analysis.analyzer import WIDTH
 from exporter.analysis.frames import Grid, Matrix, Stretch, TapMemory
 from exporter.metrics import COLUMNS
 from exporter.model import BUCKET_NS, BUCKET_SECONDS, SAMPLE_BYTES, Cause, Gap, Run, Tap
-from exporter.timeline import NS, Placed
+from exporter.timeline import NS, Placed, Positions
 
 Samples = npt.NDArray[np.int16]
 Offsets = npt.NDArray[np.int64]
@@ -58,7 +58,7 @@ class Draft:
     withheld: list[tuple[int, int, Cause]] = field(default_factory=list)
     rows: list[tuple[int, Matrix]] = field(default_factory=list)
     notes: dict[str, Notes] = field(default_factory=dict)
-    borders: array[int] = field(default_factory=lambda: array("q"))
+    borders: Positions = field(default_factory=lambda: array("q"))
     active_samples: int = 0
     active_ns: int = 0
 
@@ -195,10 +195,10 @@ class Track:
         while pcm:
             bucket, offset = divmod(position, self._size)
             part = pcm[: (self._size - offset) * SAMPLE_BYTES]
-            self._draft(bucket).audio.append((offset, part))
-            samples = len(part) // SAMPLE_BYTES
+            draft, samples = self._draft(bucket), len(part) // SAMPLE_BYTES
+            draft.audio.append((offset, part))
             if withheld is not None:
-                self._draft(bucket).withheld.append((offset, samples, withheld))
+                draft.withheld.append((offset, samples, withheld))
             self.received += samples
             position += samples
             pcm = pcm[len(part) :]
@@ -206,19 +206,21 @@ class Track:
 
     def see_blocks(self, placed: Placed) -> None:
         """Remember where blocks begin, and how fast they came."""
-        starts, size = placed.starts, self._size
-        bucket = placed.position // size
-        if starts[-1] // size == bucket:
-            base = bucket * size
-            self._draft(bucket).borders.extend([position - base for position in starts])
+        starts, size = np.frombuffer(placed.starts, np.int64), self._size
+        bucket, offset = divmod(placed.position, size)
+        draft = self._draft(bucket)
+        if offset + placed.starts[-1] - placed.position < size:
+            draft.borders.frombytes((starts - bucket * size).tobytes())
         else:
-            for position in starts:
-                self._draft(position // size).borders.append(position % size)
-        self._see_pace(placed)
+            buckets = starts // size
+            for each in range(bucket, placed.starts[-1] // size + 1):
+                offsets = starts[buckets == each] - each * size
+                self._draft(each).borders.frombytes(offsets.tobytes())
+        self._see_pace(placed, draft)
 
-    def _see_pace(self, placed: Placed) -> None:
+    def _see_pace(self, placed: Placed, draft: Draft) -> None:
         """Count audio and the time that it took to come, unless nothing came for long."""
-        draft, newest = self._draft(placed.position // self._size), placed.arrivals[-1]
+        newest = placed.arrivals[-1]
         passed = newest - self._last_arrival
         if passed <= _PAUSE_NS:
             draft.active_samples += placed.end - placed.position
@@ -267,16 +269,16 @@ class Track:
 
     def measured(self, stretch: Stretch, values: Matrix) -> None:
         """Take the measurements of a stretch that was pending; it is used again."""
-        position, step = stretch.position, self._grid.frame_samples
+        step, done = self._grid.frame_samples, 0
         stretch.pcm.clear()
         self._spare = stretch
         self.frames += len(values)
-        while len(values):
-            bucket = self.bucket_of(position)
-            room = -((position - (bucket + 1) * self._size) // step)
-            self._draft(bucket).rows.append((position, values[:room]))
-            position += step * min(room, len(values))
-            values = values[room:]
+        while done < len(values):
+            position = stretch.position + step * done
+            bucket, offset = divmod(position, self._size)
+            room = -((offset - self._size) // step)
+            self._draft(bucket).rows.append((position, values[done : done + room]))
+            done += room
 
     def note(self, key: str, position: int, value: float) -> bool:
         """Take one value of a metric that is not measured on frames.

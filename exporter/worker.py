@@ -11,11 +11,12 @@ import logging
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from exporter.analysis.analyzer import Analyzer
-from exporter.analysis.frames import Matrix
+from exporter.analysis.frames import Matrix, Stretch
 from exporter.breath import Breath
 from exporter.closing import Closer, Sampling
 from exporter.config import Settings
@@ -24,7 +25,6 @@ from exporter.live import Layout, StationLive, TapLive
 from exporter.model import (
     SAMPLE_BYTES,
     Archive,
-    Cause,
     Clock,
     ConsentChanged,
     EndReason,
@@ -38,9 +38,9 @@ from exporter.observing import Observing
 from exporter.resolver import KnobResolver
 from exporter.runs import StationRun, TraceRun, spans, stretches, take_pending
 from exporter.selfmetrics import Tally
-from exporter.tap import Item, TapQueue, laid_in, samples_of
+from exporter.tap import Item, laid_in, samples_of
 from exporter.telling import Teller
-from exporter.timeline import NS, Event, KeepTurned, KnobsTurned, Missing, Placed
+from exporter.timeline import NS, Event, KeepTurned, Missing, Placed
 from exporter.track import Track
 
 _log = logging.getLogger(__name__)
@@ -48,6 +48,30 @@ _log = logging.getLogger(__name__)
 PASS_S = 0.5
 Message = TraceRun | StationRun | ConsentChanged | tuple[str, int, EndReason]
 """What hosts leave for the thread: what begins, what was agreed to, what ends, when and why."""
+
+
+@dataclass(slots=True)
+class _Measured:
+    """Measurements of one tap in this pass, over all calls.
+
+    Attributes:
+        run: Whose frames are the newest.
+        position: Where those begin.
+        rows: Of all frames.
+        shown: Of those that the live gauges have not seen yet.
+    """
+
+    run: StationRun
+    position: int
+    rows: list[Matrix] = field(default_factory=list)
+    shown: list[Matrix] = field(default_factory=list)
+
+    def add(self, run: StationRun, stretch: Stretch, rows: Matrix) -> None:
+        """Take the measurements of a stretch."""
+        self.run, self.position = run, stretch.position
+        self.rows.append(rows)
+        if stretch.is_live:
+            self.shown.append(rows)
 
 
 class Worker:
@@ -226,9 +250,10 @@ class Worker:
         post_items, post_full = run.station.post_tap.drain()
         pre_items, pre_full = run.station.pre_tap.drain()
         # After the taps: every block taken off that came after a mark finds it here.
-        keeps = [run.station.keeps.popleft() for _ in range(len(run.station.keeps))]
-        drained = self._count_offered(run, pre_items, post_items, full=pre_full)
-        pre_items, is_cut = self._within_backlog(run, laid_in(pre_items, keeps), drained[0])
+        keeps = run.station.keeps
+        marks = [keeps.popleft() for _ in range(len(keeps))] if keeps else []
+        drained = self._count_offered(run, pre_items, full=pre_full)
+        pre_items, is_cut = self._within_backlog(run, laid_in(pre_items, marks), drained)
         if pre_items:
             run.last_item_ns = pre_items[-1][0]
         events = run.stream.feed(pre_items, full=pre_full or is_cut)
@@ -237,21 +262,27 @@ class Worker:
             due_until = trace.ending[0] if trace.ending[1] is EndReason.HOST else None
             events += run.stream.finish(due_until)
         followed = run.follower.feed(post_items, events, full=post_full)
+        drained_post = run.follower.offered - run.post_seen
+        self._offered += drained_post
+        run.post_seen += drained_post
         followed += run.follower.settle(now)
         if trace.ending is not None:
             followed += run.follower.finish()
         run.station.origin_ns = run.stream.origin_ns
         self._count_rejected(run)
         live = self._live[run.spec.key]
-        for tap, samples in zip(Tap, drained, strict=True):
-            self._noting.depth(run.tracks[tap], samples, live.tap(tap))
-        self._apply(run, run.tracks[Tap.PRE], events, live.tap(Tap.PRE))
-        self._apply(run, run.tracks[Tap.POST], followed, live.tap(Tap.POST))
+        pre, post = run.tracks.values()
+        self._noting.depth(pre, drained, live.tap(pre.tap))
+        self._noting.depth(post, drained_post, live.tap(post.tap))
+        self._apply(run, pre, events, live.tap(pre.tap))
+        self._apply(run, post, followed, live.tap(post.tap))
         self._glance(run, now // NS)
         self._observing.take(run, trace, live)
 
     def _glance(self, run: StationRun, second: int) -> None:
         """Show audio that has no place yet; the live gauges do not wait."""
+        if not run.stream.fresh:
+            return
         fresh = b"".join(run.stream.fresh)
         run.stream.fresh.clear()
         if not run.station.keep.is_measured:
@@ -261,18 +292,14 @@ class Worker:
             rows = self._analyzer.glance(whole, run.spec.rate)
             self._live[run.spec.key].tap(Tap.PRE).see_frames(rows, second)
 
-    def _count_offered(
-        self, run: StationRun, pre: list[Item], post: list[Item], *, full: bool
-    ) -> tuple[int, int]:
-        """Count what was offered, with what the queue of PRE had no room for.
+    def _count_offered(self, run: StationRun, pre: list[Item], *, full: bool) -> int:
+        """Count what was offered at PRE, with what its queue had no room for.
 
         Returns:
-            Samples of audio that were drained at PRE and at POST.
+            Samples of audio that were drained.
         """
-        drained_post = samples_of(post)
-        self._offered += drained_post
         if not pre:
-            return 0, drained_post
+            return 0
         offered = pre[-1][1] - run.pre_seen
         run.pre_seen = pre[-1][1]
         self._offered += offered
@@ -280,7 +307,7 @@ class Worker:
         drained = samples_of(pre) if full else offered
         if offered > drained:
             self._drop(offered - drained, "overrun")
-        return drained, drained_post
+        return drained
 
     def _within_backlog(
         self, run: StationRun, items: list[Item], waiting: int
@@ -301,7 +328,10 @@ class Worker:
 
     def _apply(self, run: StationRun, track: Track, events: list[Event], live: TapLive) -> None:
         for event in events:
-            if isinstance(event, Missing):
+            if isinstance(event, Placed):
+                self._apply_audio(run, track, event, live)
+                self._noting.latencies(run, track, event, live)
+            elif isinstance(event, Missing):
                 end = event.position + event.samples
                 for start, stop, keep in stretches(run.keeps, event.position, end):
                     cause = event.cause if keep.is_measured else keep.cause
@@ -309,66 +339,61 @@ class Worker:
                     live.count_missing(stop - start, cause)
             elif isinstance(event, KeepTurned):
                 run.keeps.append((event.position, event.keep))
-            elif isinstance(event, KnobsTurned):
+            else:
                 run.turned.append((event.position, event.values))
                 self._teller.tell_counting(run, event)
-            else:
-                self._apply_audio(run, track, event, live)
-                self._noting.latencies(run, track, event, live)
 
     def _apply_audio(self, run: StationRun, track: Track, event: Placed, live: TapLive) -> None:
         """Record and cut audio, as far as the call and the monitoring knobs in force allow."""
+        turned = run.turned or [(-1, run.station.knobs)]
         for start, kept, keep in spans(run.keeps, event.position, event.pcm):
-            turned = run.turned or [(-1, run.station.knobs)]
             for position, pcm, values in spans(turned, start, kept):
+                use = run.use_of(track.tap, keep, values)
                 samples = len(pcm) // SAMPLE_BYTES
-                is_on = bool(values[f"monitoring.{track.tap.lower()}_tap_enabled"])
-                is_heard = is_on and keep.is_measured
-                cause = Cause.DISABLED if keep.has_audio else keep.cause
-                if not is_heard:
-                    track.miss(position, samples, cause)
-                    self._drop(samples, cause)
-                    live.count_missing(samples, cause)
-                elif keep.has_audio and values["monitoring.audio_capture_enabled"]:
-                    track.record(position, pcm)
+                if use.is_kept:
                     live.count_audio(samples)
                 else:
-                    track.record(position, pcm, withheld=cause)
-                    live.count_missing(samples, cause)
-                if is_heard and values["monitoring.metrics_enabled"]:
-                    has_spectrum = bool(values["monitoring.fft_analysis_enabled"])
-                    track.cut(position, pcm, is_live=not event.held, has_spectrum=has_spectrum)
+                    live.count_missing(samples, use.cause)
+                if use.is_heard:
+                    track.record(position, pcm, withheld=None if use.is_kept else use.cause)
+                else:
+                    track.miss(position, samples, use.cause)
+                    self._drop(samples, use.cause)
+                if use.is_measured:
+                    is_live, has_spectrum = not event.held, use.has_spectrum
+                    track.cut(position, pcm, is_live=is_live, has_spectrum=has_spectrum)
         track.see_blocks(event)
 
     def _measure(self, second: int) -> None:
         """Measure the frames of all taps together; let all traces of a tap count in one go."""
         runs, tracks, waiting = take_pending(self._traces.values())
-        shown: dict[TapLive, list[Matrix]] = {}
-        counted: dict[TapLive, list[Matrix]] = {}
-        newest: dict[TapLive, tuple[StationRun, int]] = {}
         found = self._analyzer.measure(waiting)
+        measured: dict[TapLive, _Measured] = {}
         for run, track, stretch, rows in zip(runs, tracks, waiting, found, strict=True):
             self._breath.take()
-            live = self._live[run.spec.key].tap(track.tap)
             track.measured(stretch, rows)
-            counted.setdefault(live, []).append(rows)
-            newest[live] = run, stretch.position
-            if stretch.is_live:
-                shown.setdefault(live, []).append(rows)
-        for live, parts in shown.items():
-            live.see_frames(np.concatenate(parts), second)
-        for live, parts in counted.items():
-            run, position = newest[live]
-            exemplar = run.exemplar_at(position)
-            live.count_frames(np.concatenate(parts), exemplar, newest=len(parts[-1]))
+            live = self._live[run.spec.key].tap(track.tap)
+            of_tap = measured.get(live)
+            if of_tap is None:
+                of_tap = measured[live] = _Measured(run, stretch.position)
+            of_tap.add(run, stretch, rows)
+        for live, of_tap in measured.items():
+            rows = np.concatenate(of_tap.rows)
+            if of_tap.shown:
+                is_all = len(of_tap.shown) == len(of_tap.rows)
+                live.see_frames(rows if is_all else np.concatenate(of_tap.shown), second)
+            exemplar = of_tap.run.exemplar_at(of_tap.position)
+            live.count_frames(rows, exemplar, newest=len(of_tap.rows[-1]))
 
     def _end_if_idle(self, trace: TraceRun, now: int) -> None:
-        runs = trace.stations.values()
-        last = max([trace.begun_mono, *(run.last_item_ns for run in runs)])
-        is_quiet = not any(
+        runs, last = trace.stations.values(), trace.begun_mono
+        for run in runs:
+            last = max(last, run.last_item_ns)
+        if trace.ending is not None or now - last < self._limits.idle_end_s * NS:
+            return
+        if not any(
             run.queued_samples or run.stream.on_hold or run.stream.is_paused for run in runs
-        )
-        if trace.ending is None and is_quiet and now - last >= self._limits.idle_end_s * NS:
+        ):
             for run in runs:
                 run.station.pre_tap.close()
                 run.station.post_tap.close()
@@ -395,13 +420,10 @@ class Worker:
 
     def _count_rejected(self, run: StationRun) -> None:
         """Log the first refusal of each kind, and count all."""
-        taps: list[tuple[Tap, TapQueue]] = [
-            (Tap.PRE, run.station.pre_tap),
-            (Tap.POST, run.station.post_tap),
-        ]
-        for name, tap in taps:
-            if not any(tap.rejected.values()):
-                continue
+        pre, post = run.station.pre_tap, run.station.post_tap
+        if not any(pre.rejected.values()) and not any(post.rejected.values()):
+            return
+        for name, tap in ((Tap.PRE, pre), (Tap.POST, post)):
             for reason, count in tap.rejected.items():
                 before = run.rejected.get((name, reason), 0)
                 if count > before:
