@@ -96,10 +96,11 @@ class Follower:
         origins = self.leader.origins
         if self.frontier is None or len(origins) != 1 or self._pending:
             return False
-        placed = going_on(items, self._count, origins[0][1])
-        if placed is None or placed.position != self.frontier:
+        laid = going_on(items, self._count, origins[0][1])
+        if laid is None or items[-1][1] > self.leader.placed_count:
             return False
-        if items[-1][1] > self.leader.placed_count:
+        placed, _ = laid
+        if placed.position != self.frontier:
             return False
         events.append(placed)
         self._count, self.frontier = items[-1][1], placed.end

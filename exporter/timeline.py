@@ -9,15 +9,13 @@ still. Lags are in samples.
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import boolean, int64
+from numba import int64
 from numba.types import Tuple  # type: ignore[attr-defined]
 
 from exporter.compiled import compiled
@@ -33,9 +31,6 @@ STALL_FINAL_S = 60
 _LATELY_NS = MAX_BLOCK_SECONDS * NS
 
 Integers = npt.NDArray[np.int64]
-
-Positions: TypeAlias = "array[int]"
-"""Of type ``q``: numbers side by side, and not one object for each."""
 
 Mark = tuple[int, int, int]
 """What is known of a block: its position, its arrival (monotonic ns), PRE-to-POST time or -1."""
@@ -58,7 +53,7 @@ class Placed:
     position: int
     end: int
     parts: list[bytes]
-    starts: Positions
+    starts: list[int] | range
     arrivals: list[int]
     elapsed: list[int]
     held: bool = False
@@ -176,16 +171,12 @@ class Stream:
         """
         if self.frontier != self._origin + self.placed_count or self._held or self.on_hold:
             return False
-        placed = going_on(items, self.placed_count, self._origin)
-        if placed is None:
+        laid = going_on(items, self.placed_count, self._origin)
+        if laid is None:
             return False
-        lowest, highest = _lags(
-            np.array(placed.arrivals, np.int64),
-            np.frombuffer(placed.starts, np.int64),
-            placed.end,
-            self.offset_ns,
-            self.rate,
-        )
+        placed, borders = laid
+        arrivals = np.array(placed.arrivals, np.int64)
+        lowest, highest = _lags(arrivals, borders, self.offset_ns, self.rate)
         base = min(self._base, lowest)
         if highest > base + TOLERANCE_S * self.rate:
             return False
@@ -363,19 +354,22 @@ def put(events: list[Event], pcm: bytes, mark: Mark, *, held: bool = False) -> i
     position, arrived, elapsed = mark
     end = position + len(pcm) // SAMPLE_BYTES
     last = events[-1] if events else None
-    if isinstance(last, Placed) and last.end == position and last.held is held:
+    if (
+        isinstance(last, Placed)
+        and isinstance(last.starts, list)
+        and (last.end, last.held) == (position, held)
+    ):
         last.parts.append(pcm)
         last.starts.append(position)
         last.arrivals.append(arrived)
         last.elapsed.append(elapsed)
         last.end = end
     else:
-        starts = array("q", (position,))
-        events.append(Placed(position, end, [pcm], starts, [arrived], [elapsed], held))
+        events.append(Placed(position, end, [pcm], [position], [arrived], [elapsed], held))
     return end
 
 
-def going_on(items: list[Item], count: int, origin: int) -> Placed | None:
+def going_on(items: list[Item], count: int, origin: int) -> tuple[Placed, Integers] | None:
     """Place items that are audio alone and go on from a count, without a hole.
 
     Args:
@@ -384,7 +378,8 @@ def going_on(items: list[Item], count: int, origin: int) -> Placed | None:
         origin: Position at which count 0 stands.
 
     Returns:
-        None for anything else.
+        The audio, and int64 ``[blocks + 1]`` where each block begins, and the last one ends; None
+        for anything else.
     """
     if not items:
         return None
@@ -394,35 +389,43 @@ def going_on(items: list[Item], count: int, origin: int) -> Placed | None:
     except TypeError:
         return None  # a mark is among them
     borders = np.fromiter(chain((count,), ends), np.int64, len(items) + 1)
-    if not _touch(borders, np.fromiter(map(len, parts), np.int64, len(items))):
+    size = _size(borders, np.fromiter(map(len, parts), np.int64, len(items)))
+    if size < 0:
         return None
     borders += origin
-    starts = array("q", borders[:-1].tobytes())
-    return Placed(starts[0], int(borders[-1]), [pcm], starts, list(arrivals), list(elapsed))
+    start, end = origin + count, origin + items[-1][1]
+    starts = range(start, end, size) if size else borders[:-1].tolist()
+    return Placed(start, end, [pcm], starts, list(arrivals), list(elapsed)), borders
 
 
-@compiled(boolean(int64[::1], int64[::1]))
-def _touch(borders: Integers, sizes: Integers) -> bool:
-    """Tell whether a block of so many bytes lies between each border and the next."""
+@compiled(int64(int64[::1], int64[::1]))
+def _size(borders: Integers, sizes: Integers) -> int:
+    """Look whether a block of so many bytes lies between each border and the next.
+
+    Returns:
+        Samples of each block, 0 where they differ, -1 where there is no block for each.
+    """
+    size = int(sizes[0]) // SAMPLE_BYTES
     for block in range(sizes.size):
-        if (borders[block + 1] - borders[block]) * SAMPLE_BYTES != sizes[block]:
-            return False
-    return True
+        samples = borders[block + 1] - borders[block]
+        if samples * SAMPLE_BYTES != sizes[block]:
+            return -1
+        if samples != size:
+            size = 0
+    return size
 
 
-@compiled(Tuple((int64, int64))(int64[::1], int64[::1], int64, int64, int64))
-def _lags(
-    arrivals: Integers, starts: Integers, end: int, offset_ns: int, rate: int
-) -> tuple[int, int]:
+@compiled(Tuple((int64, int64))(int64[::1], int64[::1], int64, int64))
+def _lags(arrivals: Integers, borders: Integers, offset_ns: int, rate: int) -> tuple[int, int]:
     """Return by how much blocks came after their end, in samples: the least and the most."""
     lowest, highest = 1 << 62, -(1 << 62)
-    for block in range(arrivals.size - 1, -1, -1):
+    for block in range(arrivals.size):
         # By seconds and the rest: the product of time and rate has more than 64 bits.
         wall = arrivals[block] + offset_ns
         seconds = wall // NS
-        lag = seconds * rate + ((wall - seconds * NS) * rate + NS // 2) // NS - end
+        rest = (wall - seconds * NS) * rate + NS // 2
+        lag = seconds * rate + rest // NS - borders[block + 1]
         lowest, highest = min(lowest, lag), max(highest, lag)
-        end = starts[block]
     return lowest, highest
 
 

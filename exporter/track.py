@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from exporter.analysis.analyzer import WIDTH
 from exporter.analysis.frames import Grid, Matrix, Stretch, TapMemory
 from exporter.metrics import COLUMNS
 from exporter.model import BUCKET_NS, BUCKET_SECONDS, SAMPLE_BYTES, Cause, Gap, Run, Tap
-from exporter.timeline import NS, Placed, Positions
+from exporter.timeline import NS, Placed
 
 Samples = npt.NDArray[np.int16]
 Offsets = npt.NDArray[np.int64]
@@ -58,7 +58,7 @@ class Draft:
     withheld: list[tuple[int, int, Cause]] = field(default_factory=list)
     rows: list[tuple[int, Matrix]] = field(default_factory=list)
     notes: dict[str, Notes] = field(default_factory=dict)
-    borders: Positions = field(default_factory=lambda: array("q"))
+    borders: list[Sequence[int]] = field(default_factory=list)
     active_samples: int = 0
     active_ns: int = 0
 
@@ -72,9 +72,8 @@ class Draft:
 
     def clear(self) -> None:
         """Begin anew."""
-        for part in (self.audio, self.gaps, self.withheld, self.rows):
+        for part in (self.audio, self.gaps, self.withheld, self.rows, self.borders):
             part.clear()
-        del self.borders[:]
         for notes in self.notes.values():
             notes.values.clear()
         self.active_samples = self.active_ns = 0
@@ -206,16 +205,17 @@ class Track:
 
     def see_blocks(self, placed: Placed) -> None:
         """Remember where blocks begin, and how fast they came."""
-        starts, size = np.frombuffer(placed.starts, np.int64), self._size
-        bucket, offset = divmod(placed.position, size)
-        draft = self._draft(bucket)
-        if offset + placed.starts[-1] - placed.position < size:
-            draft.borders.frombytes((starts - bucket * size).tobytes())
+        starts, size = placed.starts, self._size
+        bucket = placed.position // size
+        draft, base = self._draft(bucket), bucket * size
+        if starts[-1] - base >= size:
+            for position in starts:
+                self._draft(position // size).borders.append((position % size,))
+        elif isinstance(starts, range):
+            # Blocks of one size: nearly all are.
+            draft.borders.append(range(starts.start - base, starts.stop - base, starts.step))
         else:
-            buckets = starts // size
-            for each in range(bucket, placed.starts[-1] // size + 1):
-                offsets = starts[buckets == each] - each * size
-                self._draft(each).borders.frombytes(offsets.tobytes())
+            draft.borders.append([position - base for position in starts])
         self._see_pace(placed, draft)
 
     def _see_pace(self, placed: Placed, draft: Draft) -> None:
@@ -354,7 +354,7 @@ class Track:
             starts=_starts(draft.rows, base, self._grid.frame_samples),
             speech=rows[:, _VOICE] >= _IS_SPEECH,
             notes={key: _noted(notes) for key, notes in draft.notes.items() if notes.values},
-            borders=np.array(draft.borders, np.int64),
+            borders=np.fromiter(chain.from_iterable(draft.borders), np.int64),
             pace=pace,
         )
 
