@@ -136,7 +136,9 @@ class Follower:
         origins = self.leader.origins
         while len(origins) > 1 and origins[1][0] <= min(count, self._count):
             origins.popleft()
-        return next(origin for first, origin in reversed(origins) if first <= count)
+        # What a host hands over again is older than all: it is too late wherever it stood.
+        oldest = origins[0][1]
+        return next((origin for first, origin in reversed(origins) if first <= count), oldest)
 
     def _next_origin(self, count: int) -> int:
         later = (first for first, _ in self.leader.origins if first > count)

@@ -138,6 +138,26 @@ def test_a_shorter_post_leaves_a_gap_and_a_longer_one_is_refused() -> None:
     assert 1 == host.station.post_tap.rejected["longer_than_pre"]
 
 
+def test_a_post_of_long_ago_is_too_late_and_harms_no_other_block() -> None:
+    """A host that hands a block over again, behind a gap, loses that block alone."""
+    host = Host()
+    host.send(2)
+    long_ago = host.station.pre(bytes(640))
+    host.station.post(bytes(640), since=long_ago)
+    host.wait(10)
+    host.send(6)
+    host.wait(1)
+    host.station.post(bytes(640), since=long_ago)
+    host.send(2)
+
+    archive = host.end()
+
+    books = host.monitor.accounting()
+    assert 320 == books["dropped"]
+    assert books["offered"] == books["handed_on"] + books["dropped"]
+    assert archive.audio() == archive.audio(Tap.POST)
+
+
 @settings(max_examples=20, deadline=None)
 @given(delays=st.lists(st.floats(0, 0.09), min_size=50, max_size=200))
 def test_jitter_is_no_gap(delays: list[float]) -> None:
