@@ -22,7 +22,7 @@ from exporter.health import Defects, Health, Weight, judge
 from exporter.metrics import COLUMNS, FRAME_METRICS
 from exporter.model import BUCKET_NS, BUCKET_SECONDS, Tap, TapBucket
 from exporter.timeline import to_ns
-from exporter.track import ClosedTap
+from exporter.track import ClosedTap, Offsets
 
 GOOD_SNR_DB = 25.0
 UNRELATED_BELOW = 0.2
@@ -106,8 +106,12 @@ def _aggregates(
     closed: ClosedTap, values: Values, of_frames: Matrix, paired: Aggregates
 ) -> Aggregates:
     """Put together what has one value in the bucket, notes, frames and pairs."""
-    few = [(1.0, value, value, value, value) for value in values.values()]
-    few += [noted[:5] for noted in closed.notes.values()]
+    # Numbers in one list: a tuple for each would be something for the garbage collector to count.
+    few: list[float] = []
+    for value in values.values():
+        few += 1.0, value, value, value, value
+    for noted in closed.notes.values():
+        few += noted[:5]
     times = [closed.start_ns] * len(values)
     times += [to_ns(noted.position, closed.rate) for noted in closed.notes.values()]
     known = list(compress(_FRAME_KEYS, of_frames[COUNT].tolist()))
@@ -119,7 +123,7 @@ def _aggregates(
         times += [to_ns(base + int(closed.starts[-1]), closed.rate)] * len(known)
     return Aggregates(
         (*values, *closed.notes, *known, *paired.keys),
-        np.concatenate((np.array(few), table, paired.table)),
+        np.concatenate((np.array(few).reshape(-1, 5), table, paired.table)),
         np.concatenate((np.array(times, np.int64), paired.times)),
     )
 
@@ -151,29 +155,28 @@ def _bucket_values(closed: ClosedTap, of_frames: Matrix, integrated: Integrated)
         "stream.bit_depth": _BITS,
         "stream.channel_count": _CHANNELS,
         "pipe.frame_drop_ratio": lost / closed.due_samples,
+        "stream.pace": closed.pace,
+        "advanced.lufs_integrated": integrated.value(),
+        "advanced.dynamic_range": _dynamic_range(closed),
     }
-    measured = [
-        ("stream.pace", closed.pace),
-        ("advanced.lufs_integrated", integrated.value()),
-        ("advanced.dynamic_range", _dynamic_range(closed)),
-    ]
     if of_frames[COUNT, _LOW_BAND]:  # the spectrum is not switched off
-        measured += [("fft.hum_detected", _hum(closed)), ("fft.hiss_detected", _hiss(closed))]
+        values["fft.hum_detected"] = _hum(closed)
+        values["fft.hiss_detected"] = _hiss(closed)
     if of_frames[COUNT, _VOICE]:
-        measured += _of_speech(closed, float(of_frames[COUNT, _VOICE]))
-    return values | {key: value for key, value in measured if not math.isnan(value)}
+        starts = closed.starts[closed.speech]
+        values["pcm.speech_ratio"] = len(starts) / float(of_frames[COUNT, _VOICE])
+        if len(starts):
+            values |= _of_speech(closed, starts)
+    return {key: value for key, value in values.items() if not math.isnan(value)}
 
 
-def _of_speech(closed: ClosedTap, known: float) -> list[tuple[str, float]]:
-    """Measure what needs to know where speech is, which is known of so many frames."""
-    starts = closed.starts[closed.speech]
-    ratio = ("pcm.speech_ratio", len(starts) / known)
-    if not len(starts):
-        return [ratio]
+def _of_speech(closed: ClosedTap, starts: Offsets) -> Values:
+    """Measure what needs to know where frames of speech begin; there is one at least."""
     pcm, rate = closed.samples(), closed.rate
-    clicks = click_ratio(pcm, closed.borders, speech=starts, rate=rate)
-    level, _ = active_level(pcm, rate)
-    return [ratio, ("pcm.active_level_dbfs", level), ("pipe.border_click_ratio", clicks)]
+    return {
+        "pcm.active_level_dbfs": active_level(pcm, rate)[0],
+        "pipe.border_click_ratio": click_ratio(pcm, closed.borders, speech=starts, rate=rate),
+    }
 
 
 def _dynamic_range(closed: ClosedTap) -> float:
