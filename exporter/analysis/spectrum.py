@@ -58,7 +58,7 @@ BLOCK_BINS = 16
 # many is a float64, and has one logarithm.
 MIDDLE = np.float32(2.0**-30)
 FACTORS = 32
-TILE_ROWS, ROWS_ABREAST = 256, 16
+TILE_SAMPLES, ROWS_ABREAST = 81_920, 16
 
 Frames = npt.NDArray[np.int16]
 Real = npt.NDArray[np.float32]
@@ -111,8 +111,9 @@ def measure(
     earlier = _spectra_before(before.frames)
     units = np.full(samples // 2, np.nan, np.float32)
     values = np.empty((len(frames), len(KEYS)))
-    for start in range(0, len(frames), TILE_ROWS):
-        place = slice(start, start + TILE_ROWS)
+    height = TILE_SAMPLES // (samples * ROWS_ABREAST) * ROWS_ABREAST
+    for start in range(0, len(frames), height):
+        place = slice(start, start + height)
         real = _padded(frames[place])
         lines = scipy.fft.rfft(real)
         if also is not None:
@@ -240,7 +241,7 @@ def _describe(power: Real, samples: int, values: Values) -> None:
 
 @inlined
 def _decibels(power: np.float32) -> float:
-    return 10 * math.log10(max(power, FLOOR))
+    return 10 * math.log10(max(float(power), FLOOR))
 
 
 @inlined

@@ -105,8 +105,8 @@ def _fill(frames: Frames, sources: Sources, before: Frames, search: _Search, res
 
 
 @inlined
-def _add_up(values: Frames | Real, step: int, sums: Real) -> None:
-    """Add up each ``step`` adjacent values; what is usual has vector instructions."""
+def _add_up(values: Frames, step: int, sums: Real) -> None:
+    """Add up each ``step`` adjacent samples; what is usual has vector instructions."""
     if step == 1:
         _each(values, 1, sums)
     elif step == PAIR:
@@ -143,15 +143,30 @@ def _join(earlier: Real, later: Real, pair: Real) -> None:
 def _likely(pair: Real, search: _Search, coarse: Real, products: Real) -> int:
     """Return the first of the lags that are worth a close look."""
     step, size = search.coarse, len(pair) // search.coarse
+    if step == PAIR:
+        _each(pair, PAIR, coarse[:size])
+    else:
+        _each(pair, step, coarse[:size])
     first, end = search.first // step, -(-search.last // step) + 1
-    _add_up(pair, step, coarse[:size])
     _multiply(coarse, size, first, end - first, products)
-    best, most = first, np.float32(-np.inf)
-    for index in range(end - first):
-        mean = products[index] / np.float32(size - first - index)
-        if mean > most:
-            best, most = first + index, mean
+    means = products[: end - first]
+    for index in range(len(means)):
+        means[index] /= np.float32(np.int32(size - first - index))
+    best = first + _largest(means)
     return min(max((best - 1) * step + 1, search.first), search.last - 2 * (step - 1))
+
+
+@inlined
+def _largest(values: Real) -> int:
+    """Return the place of the largest value, if any is positive: then their bits rise alike."""
+    bits = values.view(np.int32)
+    most = bits[0]
+    for index in range(len(bits)):
+        most = max(most, bits[index])
+    place = 0
+    while bits[place] != most:
+        place += 1
+    return place
 
 
 @inlined
