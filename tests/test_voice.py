@@ -123,6 +123,20 @@ def test_a_gap_is_time_that_passes_and_spoils_its_neighbours(missing: int) -> No
     )
 
 
+def test_gaps_without_a_frame_between_them_are_one_gap() -> None:
+    """Time that passes in two of them adds up."""
+    rms = np.random.default_rng(3).uniform(-80, -10, 400)
+    found = []
+    for gaps in ([70], [30, 40]):
+        memory = VoiceMemory()
+        measure(levels_only(rms[:200]), [200], [memory])
+        for missing in gaps:
+            memory.restart(missing)
+        found.append(measure(levels_only(rms[200:]), [200], [memory]))
+
+    np.testing.assert_array_equal(found[0], found[1])
+
+
 def test_a_lost_frame_does_not_interrupt_speech(speech: Speech) -> None:
     """With one frame in 50 lost, fewer than 1 % of the decisions about the others change."""
     columns = columns_of(speech.samples[: 20 * speech.rate], speech.rate)

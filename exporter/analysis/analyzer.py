@@ -7,7 +7,7 @@ the loudness gating block that ends with this frame. NaN is unknown.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import compress
+from itertools import accumulate, chain, compress
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from exporter.analysis import spectrum, timedomain, voice
 from exporter.analysis.frames import Matrix, Stretch
 from exporter.analysis.loudness import Loudness, Reading
 from exporter.metrics import COLUMNS, FRAME_METRICS, TIME_METRICS
-from exporter.model import FRAMES_PER_SECOND, SAMPLE_BYTES
+from exporter.model import FRAMES_PER_SECOND
 
 GATING_BLOCK = len(FRAME_METRICS)
 WIDTH = GATING_BLOCK + 1
@@ -23,9 +23,17 @@ WIDTH = GATING_BLOCK + 1
 _SPECTRAL = slice(len(TIME_METRICS), len(TIME_METRICS) + len(spectrum.KEYS))
 _VOICE = slice(_SPECTRAL.stop, _SPECTRAL.stop + 3)
 _LOUDNESS = slice(_VOICE.stop, WIDTH)
-_BANDS = slice(COLUMNS["fft.low_band_energy"], COLUMNS["fft.high_band_energy"] + 1)
-_FLOOR_DB = -120.0
-PORTION_ROWS = 4_000
+_HEARD = {
+    "rms_dbfs": COLUMNS["pcm.rms_dbfs"],
+    "peak_amplitude": COLUMNS["pcm.peak_amplitude"],
+    "flatness": COLUMNS["fft.spectral_flatness"],
+    "harmonic_ratio": COLUMNS["fft.harmonic_ratio"],
+    "low_band": COLUMNS["fft.low_band_energy"],
+    "mid_band": COLUMNS["fft.mid_band_energy"],
+    "high_band": COLUMNS["fft.high_band_energy"],
+}
+"""What the voice decision takes."""
+PORTION_ROWS = 2_000
 
 
 class Analyzer:
@@ -49,8 +57,8 @@ class Analyzer:
         for turn in _turns(stretches):
             for rate in {stretches[index].rate for index in turn}:
                 indices = [index for index in turn if stretches[index].rate == rate]
-                for some in _portions(stretches, indices):
-                    rows = self._measure_once([stretches[index] for index in some], rate)
+                for some, counts in _portions(stretches, indices):
+                    rows = self._measure_once([stretches[index] for index in some], counts, rate)
                     found.update(zip(some, rows, strict=True))
         return [found[index] for index in range(len(stretches))]
 
@@ -61,13 +69,13 @@ class Analyzer:
         rows[:, : len(TIME_METRICS)] = timedomain.measure(frames, self._silence_dbfs)
         return rows
 
-    def _measure_once(self, stretches: list[Stretch], rate: int) -> list[Matrix]:
-        """Measure stretches of different taps of one rate."""
+    def _measure_once(self, stretches: list[Stretch], counts: list[int], rate: int) -> list[Matrix]:
+        """Measure stretches of different taps of one rate, of so many frames."""
         for stretch in stretches:
             stretch.memory.go_to(stretch.position, stretch.frame_samples)
-        pcm = [b"".join(stretch.pcm) for stretch in stretches]
-        frames = np.frombuffer(b"".join(pcm), "<i2").reshape(-1, rate // FRAMES_PER_SECOND)
-        counts = [len(each) // (rate // FRAMES_PER_SECOND * SAMPLE_BYTES) for each in pcm]
+        pcm = b"".join(chain.from_iterable(stretch.pcm for stretch in stretches))
+        frames = np.frombuffer(pcm, "<i2").reshape(-1, rate // FRAMES_PER_SECOND)
+        ends = list(accumulate(counts))
         rows = np.empty((len(frames), WIDTH))
         rows[:, : len(TIME_METRICS)] = timedomain.measure(frames, self._silence_dbfs)
         loudness = self._loudness_at(rate)
@@ -75,10 +83,10 @@ class Analyzer:
         rows[:, _VOICE] = _voice(stretches, counts, rows)
         memories = [stretch.memory.loudness for stretch in stretches]
         rows[:, _LOUDNESS] = loudness.measure(frames, counts, memories, reading)
-        for stretch, audio in zip(stretches, pcm, strict=True):
-            stretch.memory.last_frame = audio[-stretch.frame_samples * SAMPLE_BYTES :]
-            stretch.memory.next_position = stretch.end
-        return np.split(rows, np.cumsum(counts[:-1]))
+        for stretch, count, end in zip(stretches, counts, ends, strict=True):
+            stretch.memory.last_frame = frames[end - 1].tobytes()
+            stretch.memory.next_position = stretch.position + count * stretch.frame_samples
+        return [rows[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
     def _loudness_at(self, rate: int) -> Loudness:
         if rate not in self._loudness:
@@ -102,19 +110,28 @@ def _turns(stretches: Sequence[Stretch]) -> Iterator[list[int]]:
         yield turn
 
 
-def _portions(stretches: Sequence[Stretch], indices: list[int]) -> Iterator[list[int]]:
-    """Part stretches so that what is measured in one go stays small, however much has piled up."""
+def _portions(
+    stretches: Sequence[Stretch], indices: list[int]
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Part stretches so that what is measured in one go stays small, however much has piled up.
+
+    Yields:
+        Which stretches these are, and the frames of each.
+    """
     portion: list[int] = []
+    counts: list[int] = []
     size = 0
     for index in indices:
         stretch = stretches[index]
-        size += (stretch.end - stretch.position) // stretch.frame_samples
+        count = (stretch.end - stretch.position) // stretch.frame_samples
         portion.append(index)
+        counts.append(count)
+        size += count
         if size >= PORTION_ROWS:
-            yield portion
-            portion, size = [], 0
+            yield portion, counts
+            portion, counts, size = [], [], 0
     if portion:
-        yield portion
+        yield portion, counts
 
 
 def _spectra(
@@ -160,24 +177,9 @@ def _transformed(
 
 def _voice(stretches: list[Stretch], counts: list[int], rows: Matrix) -> Matrix:
     """Measure noise floor, SNR and voice; without a spectrum only the noise floor is known."""
-    is_known = np.repeat([stretch.has_spectrum for stretch in stretches], counts)
-    rows[~is_known, _BANDS] = _FLOOR_DB
-    columns = voice.Columns(
-        **{
-            name: rows[:, COLUMNS[key]]
-            for name, key in {
-                "rms_dbfs": "pcm.rms_dbfs",
-                "peak_amplitude": "pcm.peak_amplitude",
-                "flatness": "fft.spectral_flatness",
-                "harmonic_ratio": "fft.harmonic_ratio",
-                "low_band": "fft.low_band_energy",
-                "mid_band": "fft.mid_band_energy",
-                "high_band": "fft.high_band_energy",
-            }.items()
-        }
-    )
-    memories = [stretch.memory.voice for stretch in stretches]
-    found = voice.measure(columns, counts, memories)
-    found[~is_known, 1:] = np.nan
-    rows[~is_known, _BANDS] = np.nan
+    columns = voice.Columns(**{name: rows[:, column] for name, column in _HEARD.items()})
+    found = voice.measure(columns, counts, [stretch.memory.voice for stretch in stretches])
+    is_known = [stretch.has_spectrum for stretch in stretches]
+    if not all(is_known):
+        found[~np.repeat(is_known, counts), 1:] = np.nan
     return found
