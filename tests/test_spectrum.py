@@ -213,7 +213,7 @@ def test_a_frame_does_not_depend_on_its_neighbours(rate: int) -> None:
     """The same pair of frames has the same values alone and anywhere in several tiles."""
     frames = noise(rate, 600)
     whole = measure(frames, np.arange(600) > 0, rate)
-    for row in (1, 200, 255, 256, 257, 431, 599):
+    for row in range(1, 600):
         alone = measure(frames[row - 1 : row + 1], np.array([False, True]), rate)
 
         assert whole[row] == pytest.approx(alone[1], rel=1e-6, abs=1e-6)
