@@ -93,10 +93,9 @@ class Follower:
         Returns:
             Whether they do; the others go the long way.
         """
-        origins = self.leader.origins
-        if self.frontier is None or len(origins) != 1 or self._pending:
+        if self.frontier is None or len(self.leader.origins) != 1 or self._pending:
             return False
-        laid = going_on(items, self._count, origins[0][1])
+        laid = going_on(items, self._count, self.leader)
         if laid is None or items[-1][1] > self.leader.placed_count:
             return False
         placed, _ = laid

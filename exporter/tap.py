@@ -59,15 +59,17 @@ class TapQueue:
         append: Hands one item over; cheap, never blocks.
         end: Samples offered so far, by the tap's own count.
         rejected: Blocks refused, by reason.
+        has_rejected: Whether any was.
     """
 
-    __slots__ = ("_queue", "append", "end", "rejected")
+    __slots__ = ("_queue", "append", "end", "has_rejected", "rejected")
 
     def __init__(self) -> None:
         self._queue: deque[Item] = deque(maxlen=CAPACITY)
         self.append: Callable[[Item], None] = self._queue.append
         self.end = 0
         self.rejected = dict.fromkeys(REJECT_REASONS, 0)
+        self.has_rejected = False
 
     def drain(self) -> tuple[list[Item], bool]:
         """Take what is there, oldest first, and tell whether the queue was full."""
@@ -81,6 +83,7 @@ class TapQueue:
     def reject(self, reason: str) -> None:
         """Count a refused block."""
         self.rejected[reason] += 1
+        self.has_rejected = True
 
     def close(self) -> None:
         """Refuse and count whatever still comes: the trace is over."""

@@ -30,7 +30,7 @@ PATIENCE_NS = 2 * NS
 STALL_FINAL_S = 60
 _LATELY_NS = MAX_BLOCK_SECONDS * NS
 
-Integers = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int64]
 
 Mark = tuple[int, int, int]
 """What is known of a block: its position, its arrival (monotonic ns), PRE-to-POST time or -1."""
@@ -171,12 +171,10 @@ class Stream:
         """
         if self.frontier != self._origin + self.placed_count or self._held or self.on_hold:
             return False
-        laid = going_on(items, self.placed_count, self._origin)
+        laid = going_on(items, self.placed_count, self)
         if laid is None:
             return False
-        placed, borders = laid
-        arrivals = np.array(placed.arrivals, np.int64)
-        lowest, highest = _lags(arrivals, borders, self.offset_ns, self.rate)
+        placed, (lowest, highest) = laid
         base = min(self._base, lowest)
         if highest > base + TOLERANCE_S * self.rate:
             return False
@@ -369,17 +367,19 @@ def put(events: list[Event], pcm: bytes, mark: Mark, *, held: bool = False) -> i
     return end
 
 
-def going_on(items: list[Item], count: int, origin: int) -> tuple[Placed, Integers] | None:
+def going_on(
+    items: list[Item], count: int, stream: Stream
+) -> tuple[Placed, tuple[int, int]] | None:
     """Place items that are audio alone and go on from a count, without a hole.
 
     Args:
         items: Of one tap, oldest first.
         count: Samples before them.
-        origin: Position at which count 0 stands.
+        stream: On whose newest timeline they are placed.
 
     Returns:
-        The audio, and int64 ``[blocks + 1]`` where each block begins, and the last one ends; None
-        for anything else.
+        The audio, and by how many samples blocks came after their end: the least and the most.
+        None for anything else.
     """
     if not items:
         return None
@@ -388,45 +388,45 @@ def going_on(items: list[Item], count: int, origin: int) -> tuple[Placed, Intege
         pcm = b"".join(parts)
     except TypeError:
         return None  # a mark is among them
-    borders = np.fromiter(chain((count,), ends), np.int64, len(items) + 1)
-    size = _size(borders, np.fromiter(map(len, parts), np.int64, len(items)))
+    numbers = np.fromiter(chain(arrivals, ends, map(len, parts)), np.int64, 3 * len(items))
+    size, lowest, highest = _look(numbers.reshape(3, -1), count, stream.offset_ns, stream.rate)
     if size < 0:
         return None
-    borders += origin
-    start, end = origin + count, origin + items[-1][1]
-    starts = range(start, end, size) if size else borders[:-1].tolist()
-    return Placed(start, end, [pcm], starts, list(arrivals), list(elapsed)), borders
+    origin = stream.origins[-1][1]
+    start, end = origin + count, origin + ends[-1]
+    starts = range(start, end, size) if size else [start, *(origin + each for each in ends[:-1])]
+    placed = Placed(start, end, [pcm], starts, list(arrivals), list(elapsed))
+    return placed, (lowest - origin, highest - origin)
 
 
-@compiled(int64(int64[::1], int64[::1]))
-def _size(borders: Integers, sizes: Integers) -> int:
-    """Look whether a block of so many bytes lies between each border and the next.
+@compiled(Tuple((int64, int64, int64))(int64[:, ::1], int64, int64, int64))
+def _look(numbers: Numbers, count: int, offset_ns: int, rate: int) -> tuple[int, int, int]:
+    """Look at blocks, the first of which should begin at a count.
+
+    Args:
+        numbers: int64 ``[3, blocks]``: when each came (monotonic ns), its last count, its bytes.
+        count: Samples before them.
+        offset_ns: Wall clock minus monotonic clock.
+        rate: Sampling rate in Hz.
 
     Returns:
-        Samples of each block, 0 where they differ, -1 where there is no block for each.
+        Samples of each block, 0 where they differ, -1 where one does not begin where the one before
+        it ends; the least and the most by which the position of an arrival is ahead of its count.
     """
-    size = int(sizes[0]) // SAMPLE_BYTES
-    for block in range(sizes.size):
-        samples = borders[block + 1] - borders[block]
-        if samples * SAMPLE_BYTES != sizes[block]:
-            return -1
-        if samples != size:
-            size = 0
-    return size
-
-
-@compiled(Tuple((int64, int64))(int64[::1], int64[::1], int64, int64))
-def _lags(arrivals: Integers, borders: Integers, offset_ns: int, rate: int) -> tuple[int, int]:
-    """Return by how much blocks came after their end, in samples: the least and the most."""
-    lowest, highest = 1 << 62, -(1 << 62)
-    for block in range(arrivals.size):
+    arrivals, ends, sizes = numbers[0], numbers[1], numbers[2]
+    size, lowest, highest = sizes[0] // SAMPLE_BYTES, 1 << 62, -(1 << 62)
+    for block in range(ends.size):
+        samples = sizes[block] // SAMPLE_BYTES
+        if ends[block] - samples != count:
+            return -1, 0, 0
+        count = ends[block]
+        size = size if samples == size else 0
         # By seconds and the rest: the product of time and rate has more than 64 bits.
         wall = arrivals[block] + offset_ns
         seconds = wall // NS
-        rest = (wall - seconds * NS) * rate + NS // 2
-        lag = seconds * rate + rest // NS - borders[block + 1]
-        lowest, highest = min(lowest, lag), max(highest, lag)
-    return lowest, highest
+        position = seconds * rate + ((wall - seconds * NS) * rate + NS // 2) // NS
+        lowest, highest = min(lowest, position - count), max(highest, position - count)
+    return size, lowest, highest
 
 
 def _was_held(events: list[Event]) -> None:

@@ -152,6 +152,24 @@ class Track:
         pending: Frames that wait to be measured.
     """
 
+    __slots__ = (
+        "_drafts",
+        "_grid",
+        "_last_arrival",
+        "_memory",
+        "_open_from",
+        "_size",
+        "_spare",
+        "_spare_drafts",
+        "first",
+        "frames",
+        "frontier",
+        "pending",
+        "rate",
+        "received",
+        "tap",
+    )
+
     def __init__(self, tap: Tap, rate: int) -> None:
         self.tap = tap
         self.rate = rate

@@ -421,7 +421,7 @@ class Worker:
     def _count_rejected(self, run: StationRun) -> None:
         """Log the first refusal of each kind, and count all."""
         pre, post = run.station.pre_tap, run.station.post_tap
-        if not any(pre.rejected.values()) and not any(post.rejected.values()):
+        if not pre.has_rejected and not post.has_rejected:
             return
         for name, tap in ((Tap.PRE, pre), (Tap.POST, post)):
             for reason, count in tap.rejected.items():
