@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 import pytest
 from numba.core.dispatcher import Dispatcher
@@ -103,12 +104,26 @@ def all_modules() -> list[ModuleType]:
     ]
 
 
+def called_loops(loop: Dispatcher[Any]) -> list[Dispatcher[Any]]:
+    """Return the loops that are named in one."""
+    function = loop.py_func
+    named = [function.__globals__.get(name) for name in function.__code__.co_names]
+    return [each for each in named if isinstance(each, Dispatcher)]
+
+
 @pytest.mark.parametrize("module", all_modules(), ids=lambda module: module.__name__)
 def test_loops_call_loops_of_their_own_module_only(module: ModuleType) -> None:
     """What is kept of a loop is thrown away when its own file changes, and no other."""
     loops = [each for each in vars(module).values() if isinstance(each, Dispatcher)]
+    own = [each for each in loops if each.py_func.__module__ == module.__name__]
+    called = [each for loop in own for each in called_loops(loop)]
 
-    assert all(loop.py_func.__module__ == module.__name__ for loop in loops)
+    assert {each.py_func.__module__ for each in called} <= {module.__name__}
+
+
+def test_a_loop_of_another_module_would_be_noticed() -> None:
+    """The check above sees what a loop calls."""
+    assert called_loops(cast("Dispatcher[Any]", timedomain._measure))
 
 
 def test_loop_runs_without_the_interpreters_lock(

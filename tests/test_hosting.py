@@ -22,7 +22,7 @@ print(made.total(), made)
 
 COLLECTIONS = """
 import gc, sys, time
-import exporter
+import exporter, exporter.monitor
 
 def collect():
     best = 1.0
