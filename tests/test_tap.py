@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from time import monotonic_ns
+from time import monotonic_ns, perf_counter_ns, sleep
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.knobs import KnobValues
+from exporter.model import Clock
 from exporter.station import Station
 
 SCRIPT = """
@@ -50,6 +51,20 @@ def test_the_tap_makes_no_system_call(tmp_path: Path) -> None:
     between = text[text.index('"begin"') : text.index('"end"')]
     names = set(re.findall(r"^(?:\d+ +)?(\w+)\(", between, flags=re.MULTILINE))
     assert set() == names - MEMORY - {"write"}
+
+
+@pytest.mark.parametrize("clock", [monotonic_ns, lambda: 5])
+def test_a_latency_is_real_time_whatever_the_clock(clock: Clock) -> None:
+    """From PRE to POST real time passes, on the real clock and on a simulated one."""
+    station = Station("St_1", 16_000, KnobValues({}), clock)
+    begun = perf_counter_ns()
+    heard = station.pre(bytes(640))
+    sleep(0.002)
+    station.post(bytes(640), since=heard)
+    passed = perf_counter_ns() - begun
+
+    ((_, _, _, elapsed),) = station.post_tap.drain()[0]
+    assert 2_000_000 <= elapsed <= passed
 
 
 @given(
