@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from exporter.model import SAMPLE_BYTES, Cause
-from exporter.tap import UNTIMED, Item, samples_of
+from exporter.tap import UNTIMED, Drained, Item
 from exporter.timeline import PATIENCE_NS, Event, Mark, Missing, Stream, going_on, put
 
 
@@ -29,14 +29,14 @@ class Follower:
     _progress: deque[tuple[int, int]] = field(default_factory=deque)
     _count: int = 0
 
-    def feed(self, items: list[Item], leader_events: list[Event], *, full: bool) -> list[Event]:
+    def feed(self, drained: Drained, leader_events: list[Event], *, full: bool) -> list[Event]:
         """Place what a tap was handed, as far as PRE has its place."""
         events: list[Event] = []
         shared = [e for e in leader_events if isinstance(e, Missing) and e.shared]
-        if not shared and self._place_steady(items, events):
+        if not shared and self._place_steady(drained, events):
             return events
-        self.offered += samples_of(items)
-        self._pending.extend(items)
+        self.offered += drained.samples
+        self._pending.extend(drained.items())
         if self.frontier is None:
             if self.leader.frontier is None:
                 return events
@@ -87,7 +87,7 @@ class Follower:
             self._count = end
             self._place(pcm, (start, arrived, elapsed), events)
 
-    def _place_steady(self, items: list[Item], events: list[Event]) -> bool:
+    def _place_steady(self, drained: Drained, events: list[Event]) -> bool:
         """Place blocks that simply go on, in one go: nearly all do.
 
         Returns:
@@ -95,14 +95,14 @@ class Follower:
         """
         if self.frontier is None or len(self.leader.origins) != 1 or self._pending:
             return False
-        laid = going_on(items, self._count, self.leader)
-        if laid is None or items[-1][1] > self.leader.placed_count:
+        laid = going_on(drained, self._count, self.leader)
+        if laid is None or drained.ends[-1] > self.leader.placed_count:
             return False
         placed, _ = laid
         if placed.position != self.frontier:
             return False
         events.append(placed)
-        self._count, self.frontier = items[-1][1], placed.end
+        self._count, self.frontier = drained.ends[-1], placed.end
         self.offered += placed.end - placed.position
         return True
 

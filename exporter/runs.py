@@ -78,12 +78,7 @@ class StationRun:
     @property
     def queued_samples(self) -> int:
         """Samples that wait in the tap queues."""
-        return sum(
-            len(item[2]) // SAMPLE_BYTES
-            for tap in (self.station.pre_tap, self.station.post_tap)
-            for item in tap.waiting()
-            if isinstance(item[2], bytes)
-        )
+        return sum(tap.waiting().samples for tap in (self.station.pre_tap, self.station.post_tap))
 
     @property
     def kept_samples(self) -> int:

@@ -1,15 +1,21 @@
 """The tap: the one thing that the audio thread touches.
 
-One writer at a time, one reader, no lock. The writer appends one tuple to a bounded deque; the
-exporter thread takes it off the other end. The count ``end`` rides in every tuple, so that
-whatever is lost on the way is known to the sample.
+One writer at a time, one reader, no lock. The writer appends the fields of one item to a bounded
+deque, in one go; the exporter thread takes them off the other end. The count ``end`` rides in every
+item, so that whatever is lost on the way is known to the sample.
+
+The fields lie in the queue one after the other, without a tuple around them: Python's garbage
+collector runs whenever there are so many tuples more, and the audio thread would have to wait for
+it. Numbers and bytes are nothing to the collector.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import repeat, starmap
+from typing import Any
 
 from exporter.keeping import Keep
 from exporter.knobs import KnobValues
@@ -25,6 +31,8 @@ HOLD, RESUME = "hold", "resume"
 Payload = bytes | KnobValues | Keep | str
 Item = tuple[int, int, Payload, int]
 """Arrival (monotonic ns), samples offered so far, audio or mark, PRE-to-POST time (ns) or -1."""
+
+_FIELDS = 4
 
 REJECT_REASONS = ("bad_dtype", "odd_bytes", "bad_length", "unpaired", "longer_than_pre", "ended")
 
@@ -52,11 +60,43 @@ def _discard(_: Item) -> None:
     """Take an item and forget it: the child of a fork has no thread that would read it."""
 
 
+@dataclass(slots=True)
+class Drained:
+    """Items of one tap, oldest first, their fields side by side.
+
+    Attributes:
+        arrivals: When each came (monotonic ns).
+        ends: Samples offered so far.
+        payloads: Audio or mark.
+        elapsed: PRE-to-POST time (ns) or -1.
+    """
+
+    arrivals: list[int]
+    ends: list[int]
+    payloads: list[Payload]
+    elapsed: list[int]
+
+    @classmethod
+    def of(cls, items: Iterable[Item]) -> Drained:
+        """Lay the fields of items side by side."""
+        fields = [*zip(*items, strict=True)] or [()] * _FIELDS
+        return cls(*map(list, fields))
+
+    def items(self) -> Iterator[Item]:
+        """Return the items one by one."""
+        return zip(self.arrivals, self.ends, self.payloads, self.elapsed, strict=True)
+
+    @property
+    def samples(self) -> int:
+        """Samples of audio in them."""
+        return sum(len(each) for each in self.payloads if isinstance(each, bytes)) // SAMPLE_BYTES
+
+
 class TapQueue:
     """The queue of one tap.
 
     Attributes:
-        append: Hands one item over; cheap, never blocks.
+        append: Hands the fields of one item over; cheap, never blocks.
         end: Samples offered so far, by the tap's own count.
         rejected: Blocks refused, by reason.
         has_rejected: Whether any was.
@@ -65,20 +105,21 @@ class TapQueue:
     __slots__ = ("_queue", "append", "end", "has_rejected", "rejected")
 
     def __init__(self) -> None:
-        self._queue: deque[Item] = deque(maxlen=CAPACITY)
-        self.append: Callable[[Item], None] = self._queue.append
+        self._queue: deque[Any] = deque(maxlen=_FIELDS * CAPACITY)
+        self.append: Callable[[Item], None] = self._queue.extend
         self.end = 0
         self.rejected = dict.fromkeys(REJECT_REASONS, 0)
         self.has_rejected = False
 
-    def drain(self) -> tuple[list[Item], bool]:
+    def drain(self) -> tuple[Drained, bool]:
         """Take what is there, oldest first, and tell whether the queue was full."""
         size = len(self._queue)
-        return list(starmap(self._queue.popleft, repeat((), size))), size >= CAPACITY
+        taken = list(starmap(self._queue.popleft, repeat((), size)))
+        return _side_by_side(taken), size >= _FIELDS * CAPACITY
 
-    def waiting(self) -> tuple[Item, ...]:
+    def waiting(self) -> Drained:
         """Look at what is there without taking it."""
-        return tuple(self._queue)
+        return _side_by_side(list(self._queue))
 
     def reject(self, reason: str) -> None:
         """Count a refused block."""
@@ -100,31 +141,30 @@ class TapQueue:
             self.end -= len(payload) // SAMPLE_BYTES
 
 
-def laid_in(items: list[Item], marks: list[Item]) -> list[Item]:
+def _side_by_side(fields: list[Any]) -> Drained:
+    return Drained(*(fields[field::_FIELDS] for field in range(_FIELDS)))
+
+
+def laid_in(drained: Drained, marks: list[Item]) -> Drained:
     """Lay marks into what a tap was handed: each before the first sample that it counts for.
 
     Marks come from any thread and so not through the tap's queue. They are taken off after it:
-    then every block in ``items`` that came after a mark finds it here.
+    then every block in ``drained`` that came after a mark finds it here.
 
     Args:
-        items: Of one tap, oldest first.
+        drained: Of one tap.
         marks: Oldest first; their second element says how many samples came before.
     """
     if not marks:
-        return items
+        return drained
     laid: list[Item] = []
     waiting = iter(marks)
     mark = next(waiting, None)
-    for item in items:
+    for item in drained.items():
         while mark is not None and mark[1] < item[1]:
             laid.append(mark)
             mark = next(waiting, None)
         laid.append(item)
     if mark is not None:
         laid += [mark, *waiting]
-    return laid
-
-
-def samples_of(items: list[Item]) -> int:
-    """Count the samples of audio in the items of a tap."""
-    return sum([len(item[2]) for item in items if type(item[2]) is bytes]) // SAMPLE_BYTES
+    return Drained.of(laid)

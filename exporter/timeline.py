@@ -22,7 +22,7 @@ from exporter.compiled import compiled
 from exporter.keeping import Keep
 from exporter.knobs import KnobValues
 from exporter.model import MAX_BLOCK_SECONDS, SAMPLE_BYTES, Cause
-from exporter.tap import HOLD, RESUME, Item
+from exporter.tap import HOLD, RESUME, Drained
 
 NS = 1_000_000_000
 TOLERANCE_S = 0.1
@@ -146,12 +146,12 @@ class Stream:
     _last_arrival: int = 0
     _was_paused: bool = False
 
-    def feed(self, items: list[Item], *, full: bool) -> list[Event]:
+    def feed(self, drained: Drained, *, full: bool) -> list[Event]:
         """Place what a tap was handed, in order; ``full`` when its queue had overflowed."""
         events: list[Event] = []
-        if self._take_steady(items, events):
+        if self._take_steady(drained, events):
             return events
-        for arrived, end, payload, elapsed in items:
+        for arrived, end, payload, elapsed in drained.items():
             if isinstance(payload, str):
                 self._mark(payload, events)
             elif self.frontier is None and not isinstance(payload, bytes):
@@ -163,7 +163,7 @@ class Stream:
                 self._take(block, events, full=full)
         return events
 
-    def _take_steady(self, items: list[Item], events: list[Event]) -> bool:
+    def _take_steady(self, drained: Drained, events: list[Event]) -> bool:
         """Place blocks that come one after the other in time, in one go: nearly all do.
 
         Returns:
@@ -171,7 +171,7 @@ class Stream:
         """
         if self.frontier != self._origin + self.placed_count or self._held or self.on_hold:
             return False
-        laid = going_on(items, self.placed_count, self)
+        laid = going_on(drained, self.placed_count, self)
         if laid is None:
             return False
         placed, (lowest, highest) = laid
@@ -179,8 +179,8 @@ class Stream:
         if highest > base + TOLERANCE_S * self.rate:
             return False
         events.append(placed)
-        self.placed_count, self.frontier = items[-1][1], placed.end
-        self._base, self._last_arrival = base, items[-1][0]
+        self.placed_count, self.frontier = drained.ends[-1], placed.end
+        self._base, self._last_arrival = base, drained.arrivals[-1]
         self._was_paused = self.is_paused
         return True
 
@@ -367,35 +367,33 @@ def put(events: list[Event], pcm: bytes, mark: Mark, *, held: bool = False) -> i
     return end
 
 
-def going_on(
-    items: list[Item], count: int, stream: Stream
-) -> tuple[Placed, tuple[int, int]] | None:
-    """Place items that are audio alone and go on from a count, without a hole.
+def going_on(drained: Drained, count: int, stream: Stream) -> tuple[Placed, tuple[int, int]] | None:
+    """Place what is audio alone and goes on from a count, without a hole.
 
     Args:
-        items: Of one tap, oldest first.
-        count: Samples before them.
-        stream: On whose newest timeline they are placed.
+        drained: Of one tap.
+        count: Samples before it.
+        stream: On whose newest timeline it is placed.
 
     Returns:
         The audio, and by how many samples blocks came after their end: the least and the most.
         None for anything else.
     """
-    if not items:
+    arrivals, ends, parts = drained.arrivals, drained.ends, drained.payloads
+    if not ends:
         return None
-    arrivals, ends, parts, elapsed = zip(*items, strict=True)
     try:
-        pcm = b"".join(parts)
+        pcm = b"".join(parts)  # type: ignore[arg-type] # a mark may be among them
     except TypeError:
-        return None  # a mark is among them
-    numbers = np.fromiter(chain(arrivals, ends, map(len, parts)), np.int64, 3 * len(items))
+        return None
+    numbers = np.fromiter(chain(arrivals, ends, map(len, parts)), np.int64, 3 * len(ends))
     size, lowest, highest = _look(numbers.reshape(3, -1), count, stream.offset_ns, stream.rate)
     if size < 0:
         return None
     origin = stream.origins[-1][1]
     start, end = origin + count, origin + ends[-1]
     starts = range(start, end, size) if size else [start, *(origin + each for each in ends[:-1])]
-    placed = Placed(start, end, [pcm], starts, list(arrivals), list(elapsed))
+    placed = Placed(start, end, [pcm], starts, arrivals, drained.elapsed)
     return placed, (lowest - origin, highest - origin)
 
 

@@ -38,7 +38,7 @@ from exporter.observing import Observing
 from exporter.resolver import KnobResolver
 from exporter.runs import StationRun, TraceRun, spans, stretches, take_pending
 from exporter.selfmetrics import Tally
-from exporter.tap import Item, laid_in, samples_of
+from exporter.tap import Drained, Item, laid_in
 from exporter.telling import Teller
 from exporter.timeline import NS, Event, KeepTurned, Missing, Placed
 from exporter.track import Track
@@ -247,21 +247,21 @@ class Worker:
 
     def _drain(self, run: StationRun, trace: TraceRun, now: int) -> None:
         """Place what the two taps of a station hold; POST first, so that its PRE is there."""
-        post_items, post_full = run.station.post_tap.drain()
-        pre_items, pre_full = run.station.pre_tap.drain()
+        post, post_full = run.station.post_tap.drain()
+        pre, pre_full = run.station.pre_tap.drain()
         # After the taps: every block taken off that came after a mark finds it here.
         keeps = run.station.keeps
         marks = [keeps.popleft() for _ in range(len(keeps))] if keeps else []
-        drained = self._count_offered(run, pre_items, full=pre_full)
-        pre_items, is_cut = self._within_backlog(run, laid_in(pre_items, marks), drained)
-        if pre_items:
-            run.last_item_ns = pre_items[-1][0]
-        events = run.stream.feed(pre_items, full=pre_full or is_cut)
+        drained = self._count_offered(run, pre, full=pre_full)
+        pre, is_cut = self._within_backlog(run, laid_in(pre, marks), drained)
+        if pre.arrivals:
+            run.last_item_ns = pre.arrivals[-1]
+        events = run.stream.feed(pre, full=pre_full or is_cut)
         events += run.stream.settle(now)
         if trace.ending is not None:
             due_until = trace.ending[0] if trace.ending[1] is EndReason.HOST else None
             events += run.stream.finish(due_until)
-        followed = run.follower.feed(post_items, events, full=post_full)
+        followed = run.follower.feed(post, events, full=post_full)
         drained_post = run.follower.offered - run.post_seen
         self._offered += drained_post
         run.post_seen += drained_post
@@ -271,11 +271,12 @@ class Worker:
         run.station.origin_ns = run.stream.origin_ns
         self._count_rejected(run)
         live = self._live[run.spec.key]
-        pre, post = run.tracks.values()
-        self._noting.depth(pre, drained, live.tap(pre.tap))
-        self._noting.depth(post, drained_post, live.tap(post.tap))
-        self._apply(run, pre, events, live.tap(pre.tap))
-        self._apply(run, post, followed, live.tap(post.tap))
+        for tap, samples, told in (
+            (Tap.PRE, drained, events),
+            (Tap.POST, drained_post, followed),
+        ):
+            self._noting.depth(run.tracks[tap], samples, live.tap(tap))
+            self._apply(run, run.tracks[tap], told, live.tap(tap))
         self._glance(run, now // NS)
         self._observing.take(run, trace, live)
 
@@ -292,39 +293,39 @@ class Worker:
             rows = self._analyzer.glance(whole, run.spec.rate)
             self._live[run.spec.key].tap(Tap.PRE).see_frames(rows, second)
 
-    def _count_offered(self, run: StationRun, pre: list[Item], *, full: bool) -> int:
+    def _count_offered(self, run: StationRun, pre: Drained, *, full: bool) -> int:
         """Count what was offered at PRE, with what its queue had no room for.
 
         Returns:
             Samples of audio that were drained.
         """
-        if not pre:
+        if not pre.ends:
             return 0
-        offered = pre[-1][1] - run.pre_seen
-        run.pre_seen = pre[-1][1]
+        offered = pre.ends[-1] - run.pre_seen
+        run.pre_seen = pre.ends[-1]
         self._offered += offered
         # The count in the items is exact; only a queue that was full has lost some of them.
-        drained = samples_of(pre) if full else offered
+        drained = pre.samples if full else offered
         if offered > drained:
             self._drop(offered - drained, "overrun")
         return drained
 
     def _within_backlog(
-        self, run: StationRun, items: list[Item], waiting: int
-    ) -> tuple[list[Item], bool]:
+        self, run: StationRun, drained: Drained, waiting: int
+    ) -> tuple[Drained, bool]:
         """Leave out the oldest audio beyond the backlog that is allowed."""
         limit = int(self._limits.max_backlog_s * run.spec.rate)
         if waiting <= limit:
-            return items, False
+            return drained, False
         kept: list[Item] = []
-        for item in items:
+        for item in drained.items():
             if waiting > limit and isinstance(item[2], bytes):
                 samples = len(item[2]) // SAMPLE_BYTES
                 waiting -= samples
                 self._drop(samples, "overrun")
             else:
                 kept.append(item)
-        return kept, len(kept) < len(items)
+        return Drained.of(kept), len(kept) < len(drained.ends)
 
     def _apply(self, run: StationRun, track: Track, events: list[Event], live: TapLive) -> None:
         for event in events:

@@ -97,8 +97,8 @@ def test_all_kinds_of_buffers_are_heard(monitor: Monitor) -> None:
         station.pre(block)  # type: ignore[arg-type] # arrays have a buffer
     changing[:] = bytes(640)
 
-    payloads = [item[2] for item in station.pre_tap.waiting() if isinstance(item[2], bytes)]
-    assert [array.tobytes()] * 5 == payloads
+    payloads = station.pre_tap.waiting().payloads
+    assert [array.tobytes()] * 5 == [each for each in payloads if isinstance(each, bytes)]
 
 
 def test_a_tap_that_nobody_empties_keeps_the_newest_and_knows_what_is_lost(
@@ -168,7 +168,7 @@ def test_a_forked_child_is_silent(monitor: Monitor) -> None:
         try:
             monitor.start_trace("3333")
         except NotRunningError:
-            os._exit(len(station.pre_tap.waiting()))
+            os._exit(len(station.pre_tap.waiting().payloads))
         os._exit(99)
     station.pre(bytes(640))
 

@@ -12,7 +12,7 @@ from exporter import Clocks, Monitor
 from exporter.config import load_settings
 from exporter.model import Cause, Tap
 from exporter.station import Station
-from exporter.tap import Item, TapQueue
+from exporter.tap import Drained, TapQueue
 from tests.fix_host import RATE, SECOND, START, Host, Recorder, gap_ranges, laid, loud, unchanged
 
 _NOTHING = 0
@@ -188,7 +188,7 @@ class InterruptedQueue(TapQueue):
         super().__init__()
         self.interruption: Callable[[], None] = lambda: None
 
-    def drain(self) -> tuple[list[Item], bool]:
+    def drain(self) -> tuple[Drained, bool]:
         """Let the host do it, then drain."""
         self.interruption()
         self.interruption = lambda: None
