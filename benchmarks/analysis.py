@@ -6,6 +6,7 @@ AVX-512 is taken: numpy and numba choose the processor's instructions when they 
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from benchmarks.timing import Contender, take_turns
 from exporter.analysis import timedomain
 from exporter.analysis.analyzer import Analyzer
 from exporter.analysis.frames import Stretch, TapMemory
+from exporter.breath import Breath
 from exporter.compiled import prepare
 
 TAPS, FRAMES, SAMPLES, RATE = 64, 50, 320, 16_000
@@ -58,7 +60,7 @@ def compare(rounds: int = 30, taps: int = TAPS) -> dict[str, float]:
 
 def _all(audio: npt.NDArray[np.int16]) -> Callable[[], object]:
     """Return the whole analysis of the frames; each round goes on where the one before ended."""
-    analyzer = Analyzer(SILENCE_DBFS)
+    analyzer = Analyzer(SILENCE_DBFS, Breath(math.inf))
     seconds = audio.reshape(-1, FRAMES * SAMPLES)
     pcm, memories = [each.tobytes() for each in seconds], [TapMemory() for _ in seconds]
     position = 0

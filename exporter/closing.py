@@ -12,7 +12,7 @@ from exporter.live import StationLive
 from exporter.model import BUCKET_NS, BUCKET_SECONDS, Bucket, Record, Tap, TapBucket
 from exporter.runs import StationRun, TraceRun, steps_of, stretches
 from exporter.selfmetrics import Tally
-from exporter.summary import summarise, to_tap_bucket
+from exporter.summary import compare, summarise, to_tap_bucket
 from exporter.timeline import NS
 from exporter.track import ClosedTap, Track
 
@@ -129,13 +129,15 @@ class Closer:
     def _summed(self, run: StationRun, taps: dict[Tap, ClosedTap]) -> tuple[TapBucket, ...]:
         """Sum up a bucket; where that fails, its sound and its gaps are handed on alone."""
         try:
-            return summarise(
-                taps,
-                run.memory,
-                weights=self._weights,
-                silence_dbfs=self._silence_dbfs,
-                has_pairs=self._has_pairs(run),
-            )
+            paired = NONE
+            if self._has_pairs(run):
+                paired = compare(taps, run.memory, self._silence_dbfs)
+            summed: list[TapBucket] = []
+            for tap, closed in taps.items():
+                self._breath.take()
+                of_pair = paired if tap is Tap.POST else NONE
+                summed.append(summarise(closed, run.memory, of_pair, self._weights))
+            return tuple(summed)
         except Exception:
             self._tally.add("worker_errors_total")
             _log.exception(

@@ -64,37 +64,19 @@ class StationMemory:
 
 
 def summarise(
-    taps: Mapping[Tap, ClosedTap],
-    memory: StationMemory,
-    *,
-    weights: Mapping[str, Weight],
-    silence_dbfs: float,
-    has_pairs: bool,
-) -> tuple[TapBucket, ...]:
-    """Sum up one bucket of one station.
-
-    Args:
-        taps: What was gathered, by tap.
-        memory: Of the station; goes on from bucket to bucket.
-        weights: Of the health score.
-        silence_dbfs: Frames below are silent.
-        has_pairs: Whether PRE is compared with POST in this bucket.
-    """
-    paired = NONE
-    if has_pairs and len(taps) == len(Tap):
-        paired = _compared(taps, memory, silence_dbfs)
-    return tuple(
-        _tap_bucket(closed, memory, paired if tap is Tap.POST else NONE, weights)
-        for tap, closed in taps.items()
-    )
-
-
-def _tap_bucket(
     closed: ClosedTap,
     memory: StationMemory,
     paired: Aggregates,
     weights: Mapping[str, Weight],
 ) -> TapBucket:
+    """Sum up one bucket of one tap.
+
+    Args:
+        closed: What was gathered.
+        memory: Of the station; goes on from bucket to bucket.
+        paired: What comparing it with PRE has said, if it is POST.
+        weights: Of the health score.
+    """
     of_frames = aggregated(closed.rows)
     values = _bucket_values(closed, of_frames, memory.integrated[closed.tap])
     health = _health(values, of_frames, paired, weights)
@@ -212,11 +194,11 @@ def _hiss(closed: ClosedTap) -> float:
     )
 
 
-def _compared(
+def compare(
     taps: Mapping[Tap, ClosedTap], memory: StationMemory, silence_dbfs: float
 ) -> Aggregates:
-    """Compare PRE with POST, unless they are found to have nothing in common."""
-    if memory.is_unrelated:
+    """Compare PRE with POST in one bucket, where both are there and have something in common."""
+    if memory.is_unrelated or len(taps) < len(Tap):
         return NONE
     pre, post = taps[Tap.PRE], taps[Tap.POST]
     found = pairs.compare(

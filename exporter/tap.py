@@ -114,6 +114,7 @@ class TapQueue:
     def drain(self) -> tuple[Drained, bool]:
         """Take what is there, oldest first, and tell whether the queue was full."""
         size = len(self._queue)
+        # In one call, which no other thread can interrupt: items are taken off whole.
         taken = list(starmap(self._queue.popleft, repeat((), size)))
         return _side_by_side(taken), size >= _FIELDS * CAPACITY
 

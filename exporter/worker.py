@@ -113,7 +113,7 @@ class Worker:
         self._exposition = Exposition(
             self._layout, limits.max_series, limits.stale_after_s, breath=breath
         )
-        self._analyzer = Analyzer(limits.silence_dbfs)
+        self._analyzer = Analyzer(limits.silence_dbfs, breath)
         self._sampling = Sampling(limits.pair_load)
         self._closer = Closer(
             settings.health,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from exporter.analysis.analyzer import GATING_BLOCK, WIDTH, Analyzer
 from exporter.analysis.frames import Matrix, Stretch, TapMemory
+from exporter.breath import Breath
 from exporter.metrics import COLUMNS, FRAME_METRICS
 from tests.fix_speech import Speech
 
@@ -34,7 +37,7 @@ def measure(
     size = rate // 50
     whole = pcm[: len(pcm) // size * size].astype("<i2").tobytes()
     stretch = Stretch(memory or TapMemory(), rate, 0, [whole], is_live=True, has_spectrum=True)
-    (rows,) = Analyzer(-50.0).measure([stretch])
+    (rows,) = Analyzer(-50.0, Breath(math.inf)).measure([stretch])
     return rows
 
 
@@ -106,12 +109,12 @@ def test_taps_do_not_disturb_each_other(speech: Speech) -> None:
     pieces = [(0, 40), (40, 41), (41, 200)]
     alone, memory = [], TapMemory()
     crowd = [(TapMemory(), rate) for rate in (8_000, 16_000, 16_000, 48_000)]
-    analyzer, mine = Analyzer(-50.0), TapMemory()
+    analyzer, mine = Analyzer(-50.0, Breath(math.inf)), TapMemory()
     together = []
     for first, last in pieces:
         pcm = voice[first * size : last * size].tobytes()
         stretch = Stretch(memory, 16_000, first * size, [pcm], is_live=True, has_spectrum=True)
-        alone += Analyzer(-50.0).measure([stretch])
+        alone += Analyzer(-50.0, Breath(math.inf)).measure([stretch])
         others = [
             Stretch(
                 each,
@@ -147,7 +150,7 @@ def test_several_stretches_of_one_tap_are_measured_in_order(speech: Speech) -> N
         for n in range(100)
     ]
 
-    found = np.concatenate(Analyzer(-50.0).measure(frames))
+    found = np.concatenate(Analyzer(-50.0, Breath(math.inf)).measure(frames))
 
     np.testing.assert_allclose(found, measure(pcm), rtol=1e-4, atol=1e-4)
 
@@ -159,7 +162,7 @@ def test_a_gap_makes_what_looks_back_unknown(speech: Speech) -> None:
     pcm = speech.samples[: 30 * size].tobytes()
     stretch = Stretch(memory, 16_000, 300 * size, [pcm], is_live=True, has_spectrum=True)
 
-    (rows,) = Analyzer(-50.0).measure([stretch])
+    (rows,) = Analyzer(-50.0, Breath(math.inf)).measure([stretch])
 
     first = {key: rows[0, column] for key, column in COLUMNS.items()}
     unknown = {"fft.spectral_flux", "fft.harmonic_ratio", "advanced.lufs_momentary"}
@@ -181,7 +184,9 @@ def test_loudness_is_the_same_without_a_spectrum(speech: Speech) -> None:
             Stretch(TapMemory(), 16_000, 0, [each], is_live=True, has_spectrum=some)
             for each, some in zip(pcm, wanted, strict=True)
         ]
-        found.append(np.concatenate(Analyzer(-50.0).measure(stretches))[:, columns])
+        found.append(
+            np.concatenate(Analyzer(-50.0, Breath(math.inf)).measure(stretches))[:, columns]
+        )
 
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
     np.testing.assert_allclose(found[2], found[0], rtol=1e-6)

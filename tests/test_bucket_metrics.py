@@ -166,7 +166,7 @@ def test_a_bucket_that_cannot_be_measured_is_archived_without_numbers(
     """Its sound is not lost, the error is counted and told, and the next bucket has numbers."""
     real, calls = summary.summarise, iter([True])
 
-    def fail_once(*args: Any, **options: Any) -> tuple[TapBucket, ...]:
+    def fail_once(*args: Any, **options: Any) -> TapBucket:
         if next(calls, False):
             raise RuntimeError("a defect")
         return real(*args, **options)

@@ -14,6 +14,7 @@ import numpy as np
 from exporter.analysis import spectrum, timedomain, voice
 from exporter.analysis.frames import Matrix, Stretch
 from exporter.analysis.loudness import Loudness, Reading
+from exporter.breath import Breath
 from exporter.metrics import COLUMNS, FRAME_METRICS, TIME_METRICS
 from exporter.model import FRAMES_PER_SECOND
 
@@ -33,7 +34,8 @@ _HEARD = {
     "high_band": COLUMNS["fft.high_band_energy"],
 }
 """What the voice decision takes."""
-PORTION_ROWS = 2_000
+# The time between two pauses: an audio thread that wakes on the same core waits for as long.
+PORTION_ROWS = 250
 
 
 class Analyzer:
@@ -41,10 +43,12 @@ class Analyzer:
 
     Args:
         silence_dbfs: A frame whose level lies below is silent.
+        breath: Lets the audio threads in between.
     """
 
-    def __init__(self, silence_dbfs: float) -> None:
+    def __init__(self, silence_dbfs: float, breath: Breath) -> None:
         self._silence_dbfs = silence_dbfs
+        self._breath = breath
         self._loudness: dict[int, Loudness] = {}
 
     def measure(self, stretches: Sequence[Stretch]) -> list[Matrix]:
@@ -60,6 +64,7 @@ class Analyzer:
                 for some, counts in _portions(stretches, indices):
                     rows = self._measure_once([stretches[index] for index in some], counts, rate)
                     found.update(zip(some, rows, strict=True))
+                    self._breath.take()
         return [found[index] for index in range(len(stretches))]
 
     def glance(self, pcm: bytes, rate: int) -> Matrix:
