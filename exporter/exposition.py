@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from exporter.breath import Breath
-from exporter.live import Exemplar, Layout, StationLive, TapLive
+from exporter.live import Column, Exemplar, Layout, StationLive, TapLive
 from exporter.metrics import Metric
 from exporter.model import Cause, SelfSample
 from exporter.selfmetrics import SELF_METRICS
@@ -79,12 +79,13 @@ class Exposition:
         return builder.page()
 
     def _gauge_families(self, stations: dict[str, StationLive], second: int) -> Iterator[_Family]:
-        windows = [
-            (f'station="{key}",tap="{name}"', tap.window(second, is_stale=is_stale))
-            for key, station in sorted(stations.items())
-            for is_stale in [station.is_stale(second, self._stale_after_s)]
-            for name, tap in sorted(station.taps.items())
-        ]
+        windows: list[tuple[str, tuple[Column, Column, Column]]] = []
+        for key, station in sorted(stations.items()):
+            is_stale = station.is_stale(second, self._stale_after_s)
+            for name, tap in sorted(station.taps.items()):
+                self._breath.take()
+                labels = f'station="{key}",tap="{name}"'
+                windows.append((labels, tap.window(second, is_stale=is_stale)))
         for row, metric in enumerate(self._layout.gauges):
             for index, suffix in ((0, ""), (1, "_min"), (2, "_max")):
                 if index and not metric.extremes:

@@ -379,11 +379,13 @@ class Worker:
                 of_tap = measured[live] = _Measured(run, stretch.position)
             of_tap.add(run, stretch, rows)
         for live, of_tap in measured.items():
+            self._breath.take()
             rows = np.concatenate(of_tap.rows)
             if of_tap.shown:
                 is_all = len(of_tap.shown) == len(of_tap.rows)
                 live.see_frames(rows if is_all else np.concatenate(of_tap.shown), second)
             exemplar = of_tap.run.exemplar_at(of_tap.position)
+            self._breath.take()
             live.count_frames(rows, exemplar, newest=len(of_tap.rows[-1]))
 
     def _end_if_idle(self, trace: TraceRun, now: int) -> None:
