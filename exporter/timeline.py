@@ -47,6 +47,7 @@ class Placed:
         starts: Where each block begins.
         arrivals: When it came (monotonic ns).
         elapsed: How long the station took (ns) or -1.
+        longest_ns: The longest time between the arrivals of two blocks.
         held: Whether the live gauges have seen it before it was placed.
     """
 
@@ -56,6 +57,7 @@ class Placed:
     starts: list[int] | range
     arrivals: list[int]
     elapsed: list[int]
+    longest_ns: int = 0
     held: bool = False
 
     @property
@@ -357,13 +359,14 @@ def put(events: list[Event], pcm: bytes, mark: Mark, *, held: bool = False) -> i
         and isinstance(last.starts, list)
         and (last.end, last.held) == (position, held)
     ):
+        last.longest_ns = max(last.longest_ns, arrived - last.arrivals[-1])
         last.parts.append(pcm)
         last.starts.append(position)
         last.arrivals.append(arrived)
         last.elapsed.append(elapsed)
         last.end = end
     else:
-        events.append(Placed(position, end, [pcm], [position], [arrived], [elapsed], held))
+        events.append(Placed(position, end, [pcm], [position], [arrived], [elapsed], held=held))
     return end
 
 
@@ -387,18 +390,20 @@ def going_on(drained: Drained, count: int, stream: Stream) -> tuple[Placed, tupl
     except TypeError:
         return None
     numbers = np.fromiter(chain(arrivals, ends, map(len, parts)), np.int64, 3 * len(ends))
-    size, lowest, highest = _look(numbers.reshape(3, -1), count, stream.offset_ns, stream.rate)
+    size, lowest, highest, longest = _look(
+        numbers.reshape(3, -1), count, stream.offset_ns, stream.rate
+    )
     if size < 0:
         return None
     origin = stream.origins[-1][1]
     start, end = origin + count, origin + ends[-1]
     starts = range(start, end, size) if size else [start, *(origin + each for each in ends[:-1])]
-    placed = Placed(start, end, [pcm], starts, arrivals, drained.elapsed)
+    placed = Placed(start, end, [pcm], starts, arrivals, drained.elapsed, longest)
     return placed, (lowest - origin, highest - origin)
 
 
-@compiled(Tuple((int64, int64, int64))(int64[:, ::1], int64, int64, int64))
-def _look(numbers: Numbers, count: int, offset_ns: int, rate: int) -> tuple[int, int, int]:
+@compiled(Tuple((int64, int64, int64, int64))(int64[:, ::1], int64, int64, int64))
+def _look(numbers: Numbers, count: int, offset_ns: int, rate: int) -> tuple[int, int, int, int]:
     """Look at blocks, the first of which should begin at a count.
 
     Args:
@@ -409,14 +414,16 @@ def _look(numbers: Numbers, count: int, offset_ns: int, rate: int) -> tuple[int,
 
     Returns:
         Samples of each block, 0 where they differ, -1 where one does not begin where the one before
-        it ends; the least and the most by which the position of an arrival is ahead of its count.
+        it ends; the least and the most by which the position of an arrival is ahead of its count;
+        the longest time between two arrivals.
     """
     arrivals, ends, sizes = numbers[0], numbers[1], numbers[2]
-    size, lowest, highest = sizes[0] // SAMPLE_BYTES, 1 << 62, -(1 << 62)
+    size, lowest, highest, longest = sizes[0] // SAMPLE_BYTES, 1 << 62, -(1 << 62), 0
+    before = arrivals[0]
     for block in range(ends.size):
         samples = sizes[block] // SAMPLE_BYTES
         if ends[block] - samples != count:
-            return -1, 0, 0
+            return -1, 0, 0, 0
         count = ends[block]
         size = size if samples == size else 0
         # By seconds and the rest: the product of time and rate has more than 64 bits.
@@ -424,7 +431,8 @@ def _look(numbers: Numbers, count: int, offset_ns: int, rate: int) -> tuple[int,
         seconds = wall // NS
         position = seconds * rate + ((wall - seconds * NS) * rate + NS // 2) // NS
         lowest, highest = min(lowest, position - count), max(highest, position - count)
-    return size, lowest, highest
+        longest, before = max(longest, arrivals[block] - before), arrivals[block]
+    return size, lowest, highest, longest
 
 
 def _was_held(events: list[Event]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -223,26 +224,32 @@ class Track:
 
     def see_blocks(self, placed: Placed) -> None:
         """Remember where blocks begin, and how fast they came."""
-        starts, size = placed.starts, self._size
-        bucket = placed.position // size
-        draft, base = self._draft(bucket), bucket * size
-        if starts[-1] - base >= size:
-            for position in starts:
-                self._draft(position // size).borders.append((position % size,))
-        elif isinstance(starts, range):
-            # Blocks of one size: nearly all are.
-            draft.borders.append(range(starts.start - base, starts.stop - base, starts.step))
-        else:
-            draft.borders.append([position - base for position in starts])
-        self._see_pace(placed, draft)
+        for draft, base, starts in self._by_bucket(placed.starts):
+            # Blocks of one size begin at a range: nearly all do.
+            draft.borders.append(
+                range(starts.start - base, starts.stop - base, starts.step)
+                if isinstance(starts, range)
+                else [position - base for position in starts]
+            )
+        self._see_pace(placed, self._draft(placed.position // self._size))
+
+    def _by_bucket(
+        self, starts: list[int] | range
+    ) -> Iterator[tuple[Draft, int, list[int] | range]]:
+        """Part positions that rise by bucket: its draft, where it begins, and what lies in it."""
+        while starts:
+            bucket = starts[0] // self._size
+            base = bucket * self._size
+            count = bisect_left(starts, base + self._size)
+            yield self._draft(bucket), base, starts[:count]
+            starts = starts[count:]
 
     def _see_pace(self, placed: Placed, draft: Draft) -> None:
         """Count audio and the time that it took to come, unless nothing came for long."""
         newest = placed.arrivals[-1]
-        passed = newest - self._last_arrival
-        if passed <= _PAUSE_NS:
+        if max(placed.arrivals[0] - self._last_arrival, placed.longest_ns) <= _PAUSE_NS:
             draft.active_samples += placed.end - placed.position
-            draft.active_ns += passed
+            draft.active_ns += newest - self._last_arrival
             self._last_arrival = newest
             return
         ends = [*placed.starts[1:], placed.end]
@@ -318,15 +325,13 @@ class Track:
         Returns:
             Where the newest of these blocks begins.
         """
-        starts, size = placed.starts, self._size
-        bucket = placed.position // size
-        if len(values) == len(starts) and starts[-1] // size == bucket:
-            self._draft(bucket).note(key, values, starts[-1])
-            return starts[-1]
-        timed = [at for at, ns in zip(starts, placed.elapsed, strict=True) if ns >= 0]
-        for position, value in zip(timed, values, strict=True):
-            self._draft(position // size).note(key, [value], position)
-        return timed[-1]
+        starts, done = placed.starts, 0
+        if len(values) < len(starts):
+            starts = [at for at, ns in zip(starts, placed.elapsed, strict=True) if ns >= 0]
+        for draft, _, timed in self._by_bucket(starts):
+            draft.note(key, values[done : done + len(timed)], timed[-1])
+            done += len(timed)
+        return starts[-1]
 
     def end(self) -> None:
         """Give up the rest that is no whole frame: nothing follows."""
