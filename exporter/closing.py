@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from exporter.aggregates import NONE
 from exporter.breath import Breath
+from exporter.closed import ClosedTap
 from exporter.health import Weight
 from exporter.live import StationLive
 from exporter.model import BUCKET_NS, BUCKET_SECONDS, Bucket, Record, Tap, TapBucket
@@ -14,7 +15,7 @@ from exporter.runs import StationRun, TraceRun, steps_of, stretches
 from exporter.selfmetrics import Tally
 from exporter.summary import compare, summarise, to_tap_bucket
 from exporter.timeline import NS
-from exporter.track import ClosedTap, Track
+from exporter.track import Track
 
 _log = logging.getLogger(__name__)
 

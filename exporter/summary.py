@@ -18,11 +18,11 @@ from exporter.analysis.borders import click_ratio
 from exporter.analysis.columns import aggregated, aggregated_series
 from exporter.analysis.frames import Matrix
 from exporter.analysis.integrated import Integrated
+from exporter.closed import ClosedTap, Offsets
 from exporter.health import Defects, Health, Weight, judge
 from exporter.metrics import COLUMNS, FRAME_METRICS
 from exporter.model import BUCKET_NS, BUCKET_SECONDS, Tap, TapBucket
 from exporter.timeline import to_ns
-from exporter.track import ClosedTap, Offsets
 
 GOOD_SNR_DB = 25.0
 UNRELATED_BELOW = 0.2

@@ -7,20 +7,15 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from exporter.analysis.analyzer import WIDTH
 from exporter.analysis.frames import Grid, Matrix, Stretch, TapMemory
+from exporter.closed import ClosedTap, Noted, Offsets
 from exporter.metrics import COLUMNS
 from exporter.model import BUCKET_NS, BUCKET_SECONDS, SAMPLE_BYTES, Cause, Gap, Run, Tap
 from exporter.timeline import NS, Placed
-
-Samples = npt.NDArray[np.int16]
-Offsets = npt.NDArray[np.int64]
-Column = npt.NDArray[np.float64]
 
 # Longer without a block, and the sender is not active: it counts neither for nor against its pace.
 _PAUSE_NS = NS
@@ -33,17 +28,6 @@ class Notes:
 
     values: list[float] = field(default_factory=list)
     position: int = 0
-
-
-class Noted(NamedTuple):
-    """The aggregate of notes, and where the newest stands."""
-
-    values: int
-    min: float
-    max: float
-    sum: float
-    last: float
-    position: int
 
 
 @dataclass(slots=True)
@@ -78,66 +62,6 @@ class Draft:
         for notes in self.notes.values():
             notes.values.clear()
         self.active_samples = self.active_ns = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ClosedTap:
-    """One bucket of one tap, complete, before it is summed up.
-
-    Attributes:
-        tap: PRE or POST.
-        rate: Sampling rate in Hz.
-        start_ns: Start of the bucket.
-        first_sample: Offset of the first due sample in the bucket.
-        due_samples: How many samples were due.
-        runs: The audio, ordered, disjoint.
-        gaps: What is missing, ordered, disjoint.
-        withheld: Which part of the audio is measured and not archived, as the gaps that it becomes.
-        rows: Measurements of frames, ``[frames, WIDTH]``.
-        starts: Offset of each frame in the bucket.
-        speech: Which frames are speech.
-        notes: Of metrics that are not measured on frames.
-        borders: Offsets at which a block of the host begins.
-        pace: Seconds of audio per second of wall clock while active; NaN where unknown.
-    """
-
-    tap: Tap
-    rate: int
-    start_ns: int
-    first_sample: int
-    due_samples: int
-    runs: tuple[Run, ...]
-    gaps: tuple[Gap, ...]
-    withheld: tuple[Gap, ...]
-    rows: Matrix
-    starts: Offsets
-    speech: npt.NDArray[np.bool_]
-    notes: dict[str, Noted]
-    borders: Offsets
-    pace: float
-
-    def archived(self) -> tuple[tuple[Run, ...], tuple[Gap, ...]]:
-        """Return audio and gaps as the archive gets them: without what is withheld."""
-        if not self.withheld:
-            return self.runs, self.gaps
-        gaps = sorted((*self.gaps, *self.withheld), key=lambda gap: gap.first_sample)
-        return tuple(part for run in self.runs for part in _outside(run, self.withheld)), tuple(
-            gaps
-        )
-
-    def column(self, key: str) -> Column:
-        """Return the values of one metric, one for each frame; NaN is unknown."""
-        return self.rows[:, COLUMNS[key]]
-
-    def samples(self) -> Samples:
-        """Lay the audio out over the bucket, with zeros where there is none; not to be written."""
-        size = BUCKET_SECONDS * self.rate
-        if self.runs and self.runs[0].samples == size:
-            return np.frombuffer(self.runs[0].pcm, "<i2")
-        laid = np.zeros(size, np.int16)
-        for run in self.runs:
-            laid[run.first_sample : run.first_sample + run.samples] = np.frombuffer(run.pcm, "<i2")
-        return laid
 
 
 class Track:
@@ -426,17 +350,6 @@ def _runs(audio: list[tuple[int, bytes]]) -> tuple[Run, ...]:
         runs[-1][1].append(pcm)
         expected = offset + len(pcm) // SAMPLE_BYTES
     return tuple(Run(offset, b"".join(parts)) for offset, parts in runs)
-
-
-def _outside(run: Run, gaps: tuple[Gap, ...]) -> Iterator[Run]:
-    """Yield the parts of a run that lie in none of the gaps."""
-    start, end = run.first_sample, run.first_sample + run.samples
-    for gap in (*gaps, Gap(end, 1, Cause.IDLE)):
-        stop = min(gap.first_sample, end)
-        if start < stop:
-            first = (start - run.first_sample) * SAMPLE_BYTES
-            yield Run(start, run.pcm[first : (stop - run.first_sample) * SAMPLE_BYTES])
-        start = max(start, gap.first_sample + gap.samples)
 
 
 def _gaps(gaps: list[tuple[int, int, Cause]]) -> tuple[Gap, ...]:
