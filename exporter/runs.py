@@ -15,6 +15,7 @@ from exporter.model import BUCKET_NS, SAMPLE_BYTES, Cause, EndReason, KnobStep, 
 from exporter.resolver import KnobChange
 from exporter.station import Station
 from exporter.summary import StationMemory
+from exporter.tap import Item
 from exporter.timeline import Stream, to_ns
 from exporter.track import Track
 
@@ -79,6 +80,13 @@ class StationRun:
     def queued_samples(self) -> int:
         """Samples that wait in the tap queues."""
         return sum(tap.waiting().samples for tap in (self.station.pre_tap, self.station.post_tap))
+
+    def take_marks(self) -> list[Item]:
+        """Take the marks whose place is reached; one behind a block in the queue waits for it."""
+        keeps, marks = self.station.keeps, list[Item]()
+        while keeps and keeps[0][1] <= self.pre_seen:
+            marks.append(keeps.popleft())
+        return marks
 
     @property
     def kept_samples(self) -> int:

@@ -249,11 +249,9 @@ class Worker:
         """Place what the two taps of a station hold; POST first, so that its PRE is there."""
         post, post_full = run.station.post_tap.drain()
         pre, pre_full = run.station.pre_tap.drain()
-        # After the taps: every block taken off that came after a mark finds it here.
-        keeps = run.station.keeps
-        marks = [keeps.popleft() for _ in range(len(keeps))] if keeps else []
         drained = self._count_offered(run, pre, full=pre_full)
-        pre, is_cut = self._within_backlog(run, laid_in(pre, marks), drained)
+        # After the taps: every block taken off that came after a mark finds it here.
+        pre, is_cut = self._within_backlog(run, laid_in(pre, run.take_marks()), drained)
         if pre.arrivals:
             run.last_item_ns = pre.arrivals[-1]
         events = run.stream.feed(pre, full=pre_full or is_cut)

@@ -186,13 +186,22 @@ class InterruptedQueue(TapQueue):
 
     def __init__(self) -> None:
         super().__init__()
-        self.interruption: Callable[[], None] = lambda: None
+        self.before: Callable[[], None] = lambda: None
+        self.after: Callable[[], None] = lambda: None
 
     def drain(self) -> tuple[Drained, bool]:
-        """Let the host do it, then drain."""
-        self.interruption()
-        self.interruption = lambda: None
-        return super().drain()
+        """Let the host do it, before or after."""
+        self.before()
+        drained = super().drain()
+        self.after()
+        self.before = self.after = lambda: None
+        return drained
+
+
+def speak(host: Host) -> None:
+    """Hand one block over."""
+    host.now += SECOND // 50
+    host.station.process(host.sound[:320].tobytes(), unchanged)
 
 
 def test_a_pause_in_the_midst_of_a_pass_holds_for_the_next_block() -> None:
@@ -203,11 +212,29 @@ def test_a_pause_in_the_midst_of_a_pass_holds_for_the_next_block() -> None:
 
     def pause_and_speak() -> None:
         host.trace.pause_audio()
-        host.now += SECOND // 50
-        host.station.process(host.sound[:320].tobytes(), unchanged)
+        speak(host)
 
-    queue.interruption = pause_and_speak
+    queue.before = pause_and_speak
     host.monitor.step()
+    archive = host.end()
+
+    assert {Cause.MASKED: 320} == archive.gaps()
+    assert {Cause.MASKED: 320} == archive.gaps(Tap.POST)
+
+
+def test_a_block_before_a_pause_is_kept_although_a_pass_comes_between() -> None:
+    """A block and a pause that come when the taps were just drained: what follows is masked."""
+    host = Host()
+    queue = host.station.pre_tap = InterruptedQueue()
+    host.send(0.5)
+
+    def speak_and_pause() -> None:
+        speak(host)
+        host.trace.pause_audio()
+
+    queue.after = speak_and_pause
+    host.monitor.step()
+    speak(host)
     archive = host.end()
 
     assert {Cause.MASKED: 320} == archive.gaps()
