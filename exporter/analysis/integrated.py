@@ -16,7 +16,7 @@ MAX_LUFS = 5.0
 BINS_PER_LU = 10
 BINS = round((MAX_LUFS - GATE_LUFS) * BINS_PER_LU)
 
-_GATE_ENERGY = 10.0 ** ((GATE_LUFS - OFFSET_LU) / 10.0)
+GATE_ENERGY = 10.0 ** ((GATE_LUFS - OFFSET_LU) / 10.0)
 _RELATIVE_GATE = 0.1  # -10 LU
 
 Reals = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ class Integrated:
 @compiled(void(float64[:], int64[::1], float64[::1]))
 def _add(energies: Reals, counts: Counts, sums: Reals) -> None:
     for energy in energies:
-        if energy > _GATE_ENERGY:
+        if energy > GATE_ENERGY:
             level = 10.0 * math.log10(energy) + OFFSET_LU
             place = min(int((level - GATE_LUFS) * BINS_PER_LU), BINS - 1)
             counts[place] += 1

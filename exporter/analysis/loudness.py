@@ -21,14 +21,12 @@ import scipy.fft
 from numba import float32, float64, int64, void
 from scipy import signal
 
+from exporter.analysis.integrated import GATE_ENERGY, MAX_LUFS, OFFSET_LU
 from exporter.analysis.remembered import apart, joined
 from exporter.compiled import compiled, inlined, read_only
 from exporter.model import FRAMES_PER_SECOND
 
 FULL_SCALE = 32_768.0
-OFFSET_LU = -0.691
-GATE_LUFS = -70.0
-MAX_LUFS = 5.0
 MOMENTARY_FRAMES = 20
 SHORT_TERM_FRAMES = 150
 GATING_STEP_FRAMES = 5
@@ -47,7 +45,6 @@ _PASS_ZEROS = (1.0, -2.0, 1.0)
 _PASS_POLES = (1.0, -1.99004745483398, 0.99007225036621)
 _FIT_FROM_HZ, _FIT_POINTS = 20.0, 400
 
-_GATE_ENERGY = 10.0 ** ((GATE_LUFS - OFFSET_LU) / 10.0)
 
 # What a tap remembers: energies of its newest frames, the oldest first; the state of the filter;
 # and how many frames it had since the last gap.
@@ -281,7 +278,7 @@ def _mean(energies: Reals) -> float:
 def _lufs(energies: Reals, age: int) -> float:
     """Loudness of a window; NaN below the gate and where a gap is within."""
     energy = _mean(energies)
-    if age < len(energies) or energy < _GATE_ENERGY:
+    if age < len(energies) or energy < GATE_ENERGY:
         return math.nan
     return min(10.0 * math.log10(energy) + OFFSET_LU, MAX_LUFS)
 
@@ -291,7 +288,7 @@ def _block(energies: Reals, age: int) -> float:
     """Mean square of a gating block; NaN where none ends, and where it is gated."""
     energy = _mean(energies)
     is_block = age >= len(energies) and age % GATING_STEP_FRAMES == 0
-    return energy if is_block and energy > _GATE_ENERGY else math.nan
+    return energy if is_block and energy > GATE_ENERGY else math.nan
 
 
 @compiled(
