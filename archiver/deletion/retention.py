@@ -83,7 +83,7 @@ class Retention:
         if worker is not None:
             # It may wait for a reader, and the process's end for it.
             with suppress(psycopg.Error):
-                worker.cancel_safe(timeout=1)
+                worker.cancel_safe(timeout=5)
 
     def run(
         self,

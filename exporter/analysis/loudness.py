@@ -45,7 +45,6 @@ _PASS_ZEROS = (1.0, -2.0, 1.0)
 _PASS_POLES = (1.0, -1.99004745483398, 0.99007225036621)
 _FIT_FROM_HZ, _FIT_POINTS = 20.0, 400
 
-
 # What a tap remembers: energies of its newest frames, the oldest first; the state of the filter;
 # and how many frames it had since the last gap.
 _STATES = 4
