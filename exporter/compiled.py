@@ -28,6 +28,7 @@ _R = TypeVar("_R")
 
 # Sums may be taken in any order and divisions turned into products; NaN and infinity stay.
 _FAST = {"arcp", "contract", "nsz", "reassoc"}
+_machine_code = njit(nogil=True, error_model="numpy", fastmath=_FAST)
 
 _waiting: list[tuple[Any, Any]] = []
 _lock = threading.Lock()
@@ -46,7 +47,7 @@ def compiled(signature: Any) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
-        loop = njit(nogil=True, error_model="numpy", fastmath=_FAST)(function)
+        loop = _machine_code(function)
         _waiting.append((loop, signature))
         return cast(Callable[_P, _R], loop)
 
@@ -55,7 +56,7 @@ def compiled(signature: Any) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
 
 def inlined(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Let a function be part of the compiled ones of its module, and of them alone."""
-    return cast(Callable[_P, _R], njit(nogil=True, error_model="numpy", fastmath=_FAST)(function))
+    return cast(Callable[_P, _R], _machine_code(function))
 
 
 def prepare() -> None:

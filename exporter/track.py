@@ -12,6 +12,7 @@ import numpy as np
 
 from exporter.analysis.analyzer import WIDTH
 from exporter.analysis.frames import Grid, Matrix, Stretch, TapMemory
+from exporter.analysis.voice import SPEECH_FROM
 from exporter.closed import ClosedTap, Noted, Offsets
 from exporter.metrics import COLUMNS
 from exporter.model import BUCKET_NS, BUCKET_SECONDS, SAMPLE_BYTES, Cause, Gap, Run, Tap
@@ -19,7 +20,7 @@ from exporter.timeline import NS, Placed
 
 # Longer without a block, and the sender is not active: it counts neither for nor against its pace.
 _PAUSE_NS = NS
-_VOICE, _IS_SPEECH = COLUMNS["pcm.vad_probability"], 0.5
+_VOICE = COLUMNS["pcm.vad_probability"]
 
 
 @dataclass(slots=True)
@@ -299,7 +300,7 @@ class Track:
             withheld=_gaps(draft.withheld),
             rows=rows,
             starts=_starts(draft.rows, base, self._grid.frame_samples),
-            speech=rows[:, _VOICE] >= _IS_SPEECH,
+            speech=rows[:, _VOICE] >= SPEECH_FROM,
             notes={key: _noted(notes) for key, notes in draft.notes.items() if notes.values},
             borders=np.fromiter(chain.from_iterable(draft.borders), np.int64),
             pace=pace,
