@@ -47,6 +47,14 @@ def noise(level_dbfs: float, seconds: float = 4.0) -> npt.NDArray[np.float64]:
     return sound * 32_768 * 10 ** (level_dbfs / 20)
 
 
+def level_of(rows: Matrix, key: str) -> float:
+    """Return a level at the end; of a band, whose rounding in one frame is a few bins', of all."""
+    column = rows[:, COLUMNS[key]]
+    if "band" not in key:
+        return float(column[-1])
+    return float(10 * np.log10(np.mean(10 ** (column / 10))))
+
+
 @settings(max_examples=30, deadline=None)
 @given(level=st.floats(-60, -5), gain=st.floats(-50, 50))
 def test_a_gain_moves_every_level_by_itself(level: float, gain: float) -> None:
@@ -58,7 +66,7 @@ def test_a_gain_moves_every_level_by_itself(level: float, gain: float) -> None:
     )
 
     for key in LEVELS:
-        moved = (after - before)[-1, COLUMNS[key]]
+        moved = level_of(after, key) - level_of(before, key)
         tolerance = 0.05 if key != "pcm.peak_dbfs" else 0.05 + 8.7 / 32_768 * 10 ** (60 / 20)
         assert gain == pytest.approx(moved, abs=tolerance), key
 
